@@ -1,0 +1,1 @@
+"""The HTTP side: routes, their wire types, limits and errors."""

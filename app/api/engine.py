@@ -1,0 +1,89 @@
+"""What the HTTP side needs of an engine, as protocols.
+
+`app.supervisor` offers the real one. Knows the messages of the worker, but nothing of sockets,
+processes or HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from app.devices.benches import BenchedDevice
+from app.messages import Audio, Done, Heartbeat, Ready, Speak
+
+
+class EngineState(Protocol):
+    """A snapshot of how the engine is; cheap to read, at any time."""
+
+    @property
+    def phase(self) -> str:
+        """One of `starting`, `ready`, `restarting`, `failed`, `stopping`, `stopped`."""
+
+    @property
+    def reason(self) -> str:
+        """In words, why the phase is what it is: what is being loaded, or what went wrong."""
+
+    @property
+    def ready(self) -> Ready | None:
+        """What the worker said when it was ready; None unless the phase is `ready`."""
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """The worker's last sign of life, if it gave one."""
+
+    @property
+    def restarts(self) -> int:
+        """Times a worker had to be started again."""
+
+    @property
+    def benched(self) -> tuple[BenchedDevice, ...]:
+        """Devices that are not used for now, because workers kept failing on them."""
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds after which a client that finds the engine not ready should ask again."""
+
+
+class SpeechStream(Protocol):
+    """The audio of one request as it is made: an async iterator, complete when it ends."""
+
+    @property
+    def done(self) -> Done | None:
+        """The worker's last word on the request; None until the iteration has ended."""
+
+    def __aiter__(self) -> SpeechStream:
+        """Returns itself."""
+
+    async def __anext__(self) -> Audio:
+        """Returns the next checked samples.
+
+        Raises:
+            AudioVoiceError: the request failed; what the worker, or the loss of it, said.
+        """
+
+    async def aclose(self) -> None:
+        """Ends the request: the worker is told to cancel it unless it is complete. Idempotent."""
+
+
+class Engine(Protocol):
+    """An engine worker behind its supervisor."""
+
+    @property
+    def state(self) -> EngineState:
+        """How the engine is now."""
+
+    async def start(self) -> None:
+        """Starts the worker and returns at once, before the model is loaded."""
+
+    async def stop(self) -> None:
+        """Stops the worker; requests in flight get the settings' grace to finish."""
+
+    def speak(self, request: Speak) -> SpeechStream:
+        """Starts a request. Nothing is raised here; errors come from the iteration."""
+
+    async def prepare_voice(self, voice: str) -> None:
+        """Computes and caches a stored voice's conditioning.
+
+        Raises:
+            AudioVoiceError: the voice can't be used, or the worker is not there.
+        """

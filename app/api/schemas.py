@@ -1,0 +1,222 @@
+"""The shapes of requests and answers on the wire, as OpenAI's SDKs and Open WebUI know them.
+
+Numbers are strict: a string or a bool where a number belongs is refused, not guessed at. Fields
+nobody here knows are ignored, for clients send many. Knows nothing of engines or HTTP.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from app.devices.benches import BenchedDevice
+
+AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
+StreamFormat = Literal["audio", "sse"]
+
+# The largest integer that every JSON parser reads exactly
+_MAX_SEED = 2**53 - 1
+_MAX_NAME_CHARS = 256
+
+
+def _check_unicode(value: str) -> str:
+    """Refuses lone surrogates: JSON can write them, but no text of any language holds one."""
+    if value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value):
+        return value
+    raise PydanticCustomError(
+        "surrogate", "must be valid Unicode: it holds a lone surrogate, which is no character"
+    )
+
+
+Text = Annotated[str, AfterValidator(_check_unicode)]
+
+
+class VoiceReference(BaseModel):
+    """A voice as OpenAI's SDKs write a custom one."""
+
+    id: str = Field(min_length=1, max_length=_MAX_NAME_CHARS, description="Name of the voice.")
+
+
+def _name_of_voice(value: Any) -> Any:
+    """Takes `"name"` or `{"id": "name"}`; anything else gets one sentence, not two of a union."""
+    name = value.get("id") if isinstance(value, dict) else value
+    if isinstance(name, str) and 0 < len(name) <= _MAX_NAME_CHARS:
+        return name
+    if value is None:
+        return None
+    raise PydanticCustomError(
+        "voice", 'must be the name of a voice, or an object such as {"id": "name"}'
+    )
+
+
+class SpeechRequest(BaseModel):
+    """Body of `POST /v1/audio/speech`."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+
+    input: Text = Field(description="Text to speak.")
+    model: Text | None = Field(
+        default=None, description="Model or alias; left out: the loaded model."
+    )
+    voice: Annotated[Text | VoiceReference | None, BeforeValidator(_name_of_voice)] = Field(
+        default=None, description="Voice or alias, by name or as an object with its id."
+    )
+    response_format: AudioFormat | None = Field(
+        default=None, description="Container; mp3 if left out."
+    )
+    speed: float | None = Field(
+        default=None, ge=0.25, le=4, description="Tempo without change of pitch; 1 if left out."
+    )
+    stream_format: StreamFormat | None = Field(
+        default=None,
+        description="`audio`: bytes as they are made; `sse`: events. Left out: each segment of "
+        "the text is checked whole before it leaves.",
+    )
+    instructions: Any = Field(default=None, description="Accepted and ignored.")
+    language: Text | None = Field(
+        default=None, description="Language code such as `en`, or `auto`."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=_MAX_SEED, description="Same seed and request: same audio."
+    )
+    temperature: float | None = Field(
+        default=None,
+        ge=0,
+        le=2,
+        description="Spread of the draw; 0, or at least 0.01. 0: the likeliest token.",
+    )
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Mass of tokens drawn from.")
+    top_k: int | None = Field(
+        default=None, ge=1, le=100_000, description="Number of tokens drawn from."
+    )
+    repetition_penalty: float | None = Field(
+        default=None, ge=1, le=100, description="Above 1: tokens already used are less likely."
+    )
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in OpenAI's shape."""
+
+    message: str = Field(description="One sentence for a person: what is wrong, and what to do.")
+    type: str
+    param: str | None = Field(description="The field that is wrong, if one is.")
+    code: str = Field(description="A short machine-readable word.")
+
+
+class ErrorBody(BaseModel):
+    """Body of every error."""
+
+    error: ErrorDetail
+
+
+class Model(BaseModel):
+    """A name that `model` may take."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="Unix time; 0 where it is not known.")
+    owned_by: str
+    alias_of: str | None = None
+
+
+class ModelList(BaseModel):
+    """OpenAI's list of models."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class AudioModel(BaseModel):
+    """A model as Open WebUI lists it."""
+
+    id: str
+    name: str
+
+
+class AudioModelList(BaseModel):
+    """Open WebUI's list of speech models."""
+
+    models: list[AudioModel]
+
+
+class Voice(BaseModel):
+    """A voice that `voice` may name."""
+
+    id: str
+    name: str
+    object: Literal["audio.voice"] = "audio.voice"
+    kind: Literal["builtin", "uploaded"]
+    languages: list[str] = []
+    description: str = ""
+    ref_text: str | None = None
+    consent: str | None = Field(default=None, description="As it was given with the upload.")
+    created_at: int | None = Field(default=None, description="Unix time of the upload.")
+    duration_s: float | None = Field(default=None, description="Length of the reference clip.")
+    note: str | None = Field(
+        default=None, description="With an upload: what the model's makers say of it."
+    )
+
+
+class VoiceList(BaseModel):
+    """All voices, in the shape that Open WebUI reads."""
+
+    object: Literal["list"] = "list"
+    voices: list[Voice]
+
+
+class VoiceDeleted(BaseModel):
+    """Answer to a deletion."""
+
+    id: str
+    object: Literal["audio.voice.deleted"] = "audio.voice.deleted"
+    deleted: Literal[True] = True
+
+
+class Health(BaseModel):
+    """The api process is alive."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Benched(BaseModel):
+    """A device that is not used for now."""
+
+    device: str
+    reason: str
+    review_in_s: float = Field(description="Seconds until a probe may let it return.")
+
+    @classmethod
+    def of(cls, bench: BenchedDevice) -> Benched:
+        """Returns what the supervisor says of a device, as it goes over the wire."""
+        return cls(device=bench.device, reason=bench.reason, review_in_s=bench.review_in_s)
+
+
+class Readiness(BaseModel):
+    """The model is loaded, warmed, and has spoken one sentence that passed its checks."""
+
+    status: Literal["ready"] = "ready"
+    model: str
+    version: str
+    licence: str
+    languages: list[str]
+    device: str
+    device_reason: str
+    benched: list[Benched] = Field(description="Devices that are not used for now, and why.")
+    load_s: float
+    warmup_s: float
+    notes: list[str] = Field(description="What its makers say that its users should know.")
+
+
+class ServiceStatus(BaseModel):
+    """What `GET /` tells a program."""
+
+    name: Literal["audio-voice"] = "audio-voice"
+    version: str
+    status: str = Field(description="Phase of the engine: starting, ready, restarting, …")
+    reason: str
+    model: str
+    device: str | None
+    queue_depth: int
+    docs: str = "/docs"

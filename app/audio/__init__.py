@@ -1,0 +1,1 @@
+"""Samples: encoding, decoding of uploads, checks of what was made, joints between segments."""

@@ -1,0 +1,18 @@
+"""What a worker is told about where to run, beyond the settings. Plain data, no torch."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PlaceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Wins over DEVICE and PRECISION.
+
+    `device` is `cpu` where the device of the settings must not be used for now, and empty where
+    the settings decide; `reason` says why. `reprobe` asks for a new probe of the device that is
+    chosen, the CPU included, because the last worker's end smelt of the stack.
+    """
+
+    device: str = ""
+    reason: str = ""
+    reprobe: bool = False

@@ -1,0 +1,168 @@
+"""Continuous batching: segments of all requests decode side by side, step by step.
+
+Knows jobs and rows; knows nothing of requests, of text, or of who listens. Single-threaded: one
+loop owns a scheduler, submits, cancels and steps it. What a job gives does not depend on the jobs
+beside it, to the bit.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+
+from app.engine.decoder import GptDecoder, StepOutput
+from app.engine.job_row import JobRow, Vocoder
+from app.engine.reference import ReferenceDecoder, ReferenceVocoder
+from app.engine.types import Event, SegmentJob, SpeechModel
+from app.engine.vocoder import VocoderStream
+from app.engine.vocoder_weights import VocoderWeights
+from app.errors import ConflictError, InputError
+
+# Beyond these a voice is no longer one; stock itself stops at 0.05.
+_MIN_SPEED, _MAX_SPEED = 0.1, 10.0
+
+
+class Decoder(Protocol):
+    """Decodes rows: `GptDecoder`, or `ReferenceDecoder` in its place."""
+
+    def prefill(
+        self, token_ids: Sequence[int], gpt_latents: torch.Tensor
+    ) -> tuple[Any, StepOutput]:
+        """Starts a row."""
+
+    def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> StepOutput:
+        """Moves rows on by one token each."""
+
+
+class Scheduler:
+    """Runs jobs in a batch that rows enter and leave at any step.
+
+    Args:
+        model: what speaks.
+        max_rows: most jobs decoded side by side.
+        first_chunk_tokens: audio tokens in a job's first chunk of audio.
+        chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
+        fast: False takes the slow reference path, which gives all audio in one last chunk.
+    """
+
+    def __init__(
+        self,
+        model: SpeechModel,
+        *,
+        max_rows: int = 16,
+        first_chunk_tokens: int = 8,
+        chunk_tokens: int = 40,
+        fast: bool = True,
+    ) -> None:
+        self._model = model
+        self._max_rows = max_rows
+        self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
+        self._decoder: Decoder = (GptDecoder if fast else ReferenceDecoder)(model.gpt)
+        self._make_vocoder: Callable[[VocoderWeights, torch.Tensor, float], Vocoder] = (
+            VocoderStream if fast else ReferenceVocoder
+        )
+        self._waiting: list[tuple[bool, int, SegmentJob]] = []
+        self._rows: list[JobRow] = []
+        self._num_submitted = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Jobs being decoded."""
+        return len(self._rows)
+
+    @property
+    def num_waiting(self) -> int:
+        """Jobs that wait for a row."""
+        return len(self._waiting)
+
+    @property
+    def is_idle(self) -> bool:
+        """True where `step` has nothing to do."""
+        return not self._rows and not self._waiting
+
+    def submit(self, job: SegmentJob) -> None:
+        """Queues a job; it enters the batch in a later `step`, first segments before later ones.
+
+        Raises:
+            InputError: the text is empty, too long or holds an unknown token, the speed is out of
+                range, or the voice was made for another model.
+            ConflictError: a job of this id is waiting or running.
+        """
+        if any(job.id == other for other in self._job_ids()):
+            raise ConflictError(f"A job {job.id} is running already; give each its own id.")
+        _check_job(job, self._model)
+        self._num_submitted += 1
+        heapq.heappush(self._waiting, (job.priority > 0, self._num_submitted, job))
+
+    def cancel(self, job_id: str) -> bool:
+        """Forgets a job, waiting or running, at once; it makes no further event.
+
+        Returns:
+            False where there is no such job (any more).
+        """
+        num_before = len(self._rows) + len(self._waiting)
+        self._rows = [row for row in self._rows if row.job.id != job_id]
+        self._waiting = [entry for entry in self._waiting if entry[2].id != job_id]
+        heapq.heapify(self._waiting)
+        return len(self._rows) + len(self._waiting) < num_before
+
+    def step(self) -> list[Event]:
+        """Admits a waiting job, decodes one token for every row, and returns what came of it.
+
+        A job's events are any number of `AudioChunk` in order, then one `SegmentDone` or
+        `SegmentFailed`. Empty where nothing is due, and at once where the scheduler is idle.
+        """
+        events: list[Event] = []
+        running = list(self._rows)
+        if running:
+            states, tokens = [row.state for row in running], [row.tokens[-1] for row in running]
+            output = self._decoder.step(states, tokens)
+            for place, row in enumerate(running):
+                events += row.accept(output.logits[place], output.latents[place])
+        # one a step, so that rows under way wait for one prefill at most
+        if self._waiting and len(self._rows) < self._max_rows:
+            events += self._admit(heapq.heappop(self._waiting)[2])
+        self._rows = [row for row in self._rows if not row.is_done]
+        return events
+
+    def _admit(self, job: SegmentJob) -> list[Event]:
+        state, output = self._decoder.prefill(job.token_ids, job.conditioning.gpt_latents)
+        vocoder = self._make_vocoder(
+            self._model.vocoder, job.conditioning.speaker_embedding, job.speed
+        )
+        row = JobRow(job, self._model.gpt.sizes, state, vocoder, self._chunk_tokens)
+        self._rows.append(row)
+        return row.accept(output.logits[0], output.latents[0])
+
+    def _job_ids(self) -> Iterator[str]:
+        yield from (row.job.id for row in self._rows)
+        yield from (entry[2].id for entry in self._waiting)
+
+
+def _check_job(job: SegmentJob, model: SpeechModel) -> None:
+    """Raises InputError where the model can't run the job."""
+    sizes, voice = model.gpt.sizes, job.conditioning
+    if not 0 < len(job.token_ids) <= sizes.max_text_tokens:
+        raise InputError(
+            f"A segment has {len(job.token_ids)} text tokens; this model takes 1 to "
+            f"{sizes.max_text_tokens}: split the text.",
+            param="input",
+        )
+    if not all(0 <= token < sizes.num_text_tokens for token in job.token_ids):
+        raise InputError(
+            "A text token is unknown to this model: use its own vocab.json.", param="input"
+        )
+    if not _MIN_SPEED <= job.speed <= _MAX_SPEED:
+        raise InputError(
+            f"speed={job.speed} is out of range: it must be between {_MIN_SPEED} and {_MAX_SPEED}.",
+            param="speed",
+        )
+    wanted = ((1, sizes.model_dim), (1, model.vocoder.sizes.speaker_dim, 1))
+    latents, embedding = voice.gpt_latents.shape, voice.speaker_embedding.shape
+    if len(latents) != 3 or ((latents[0], latents[2]), tuple(embedding)) != wanted:
+        raise InputError(
+            "This voice was made for another model: prepare it again with this one.", param="voice"
+        )

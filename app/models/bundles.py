@@ -1,0 +1,215 @@
+"""Finds model bundles: what a name or a path means, and which files belong together.
+
+Three layouts are known: a bundle of ours (`manifest.json`), a stock coqui XTTS folder
+(`model.pth`, `config.json`, `vocab.json`, perhaps `speakers_xtts.pth`), and a single checkpoint
+file whose `config.json` and `vocab.json` lie beside it or up to three folders above. Looks at
+names, manifests and `config.json` only; never opens weights. Needs no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import app
+from app.errors import ModelFileError, NotFoundError
+from app.models.config import read_config, read_json
+from app.models.manifest import MANIFEST_FILE, Manifest, read_manifest
+from app.settings import Settings
+
+BUILTIN = "builtin"
+XTTS_V2 = "xtts-v2"
+XTTS_V2_LICENCE = "Coqui Public Model License 1.0.0"
+#: Written by the download: where the files of a folder came from.
+SOURCE_FILE = "source.json"
+CONFIG_FILE = "config.json"
+VOCAB_FILE = "vocab.json"
+DECODER_FILE = "decoder.json"
+SPEAKERS_FILE = "speakers_xtts.pth"
+
+BundleKind = Literal["bundle", "coqui", "checkpoint"]
+
+_BUNDLE_WEIGHTS = ("model.safetensors",)
+# best_model.pth is what coqui's trainer leaves in its run folder
+_COQUI_WEIGHTS = ("model.safetensors", "model.pth", "best_model.pth")
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+_FOLDERS_ABOVE_CHECKPOINT = 3
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The files of one model, all of which existed when it was found, and what they say of it.
+
+    `name` is what requests and lists call it; `voices_dir` holds `<voice>.safetensors` files and
+    `speakers` is coqui's file of stored voices. `version` and `licence` are empty where no file
+    states them.
+    """
+
+    name: str
+    kind: BundleKind
+    folder: Path
+    weights: Path
+    config: Path
+    vocab: Path
+    decoder: Path | None
+    speakers: Path | None
+    voices_dir: Path | None
+    manifest: Manifest | None
+    version: str
+    licence: str
+    languages: tuple[str, ...]
+
+
+def builtin_folder() -> Path:
+    """Returns the folder of the bundle that ships with the program."""
+    return Path(app.__file__).parent / "builtin"
+
+
+def find_bundle(name: str, settings: Settings) -> Bundle:
+    """Finds a model by `builtin`, `xtts-v2`, a name under MODELS_DIR, or a path.
+
+    The name comes from the operator; whoever takes one from a client must compare it with
+    `list_bundles` first.
+
+    Raises:
+        NotFoundError: nothing is called so; the message lists what there is, or says how
+            `xtts-v2` is fetched.
+        ModelFileError: it exists and a file of it is missing or unreadable.
+    """
+    if name == BUILTIN:
+        return read_folder(builtin_folder(), BUILTIN)
+    under_models = settings.models_dir / name
+    if _is_plain(name) and under_models.exists():
+        return _read_path(under_models, name)
+    if name == XTTS_V2:
+        raise NotFoundError(
+            f"{XTTS_V2} is not in {settings.models_dir} yet: accept its licence "
+            f"({XTTS_V2_LICENCE}, non-commercial) with COQUI_TOS_AGREED=1 and fetch it with "
+            f"`python -m app models fetch {XTTS_V2}`.",
+            param="model",
+            code="model_not_downloaded",
+        )
+    path = Path(name).expanduser()
+    if path.exists():
+        return _read_path(path, path.stem if path.is_file() else path.resolve().name)
+    known = ", ".join(b.name for b in list_bundles(settings) if b.name != XTTS_V2)
+    raise NotFoundError(
+        f"There is no model {name!r}: it is neither a folder or file here nor one of {known}, "
+        f"{XTTS_V2}.",
+        param="model",
+    )
+
+
+def list_bundles(settings: Settings) -> list[Bundle]:
+    """Returns the built-in bundle and each readable one directly under MODELS_DIR, by name.
+
+    A folder there that is no readable bundle is named in the log with its fault.
+    """
+    found = (_read_or_warn(path) for path in _visible_folders(settings.models_dir))
+    return [read_folder(builtin_folder(), BUILTIN), *(bundle for bundle in found if bundle)]
+
+
+def read_folder(folder: Path, name: str) -> Bundle:
+    """Reads a bundle of ours or a stock coqui folder.
+
+    Raises:
+        ModelFileError: a file that belongs to it is missing or unreadable.
+    """
+    if (folder / MANIFEST_FILE).is_file():
+        weights = _weights_or_raise(folder, _BUNDLE_WEIGHTS)
+        return _gather(name, "bundle", folder, weights, read_manifest(folder))
+    return _gather(name, "coqui", folder, _weights_or_raise(folder, _COQUI_WEIGHTS), None)
+
+
+def read_checkpoint(weights: Path) -> Bundle:
+    """Reads a single checkpoint file, with the config and vocabulary that lie near it.
+
+    Raises:
+        ModelFileError: it is no weights file by its name, or no folder near it has both
+            `config.json` and `vocab.json`.
+    """
+    if weights.suffix not in _WEIGHT_SUFFIXES:
+        raise ModelFileError(
+            f"{weights} is no weights file: names end in {', '.join(_WEIGHT_SUFFIXES)}."
+        )
+    parents = list(weights.absolute().parents)[: _FOLDERS_ABOVE_CHECKPOINT + 1]
+    for folder in parents:
+        if (folder / CONFIG_FILE).is_file() and (folder / VOCAB_FILE).is_file():
+            return _gather(weights.stem, "checkpoint", folder, weights, None)
+    raise ModelFileError(
+        f"{weights} has no {CONFIG_FILE} and {VOCAB_FILE} beside it or up to "
+        f"{_FOLDERS_ABOVE_CHECKPOINT} folders above: copy them from the model it was trained from."
+    )
+
+
+def _is_plain(name: str) -> bool:
+    """Says whether this is a name and no path."""
+    return Path(name).name == name and name != ".."
+
+
+def _read_path(path: Path, name: str) -> Bundle:
+    return read_folder(path, name) if path.is_dir() else read_checkpoint(path)
+
+
+def _read_or_warn(folder: Path) -> Bundle | None:
+    try:
+        return read_folder(folder, folder.name)
+    except ModelFileError as error:
+        _log.warning("%s is not listed as a model: %s", folder, error.message)
+        return None
+
+
+def _gather(
+    name: str, kind: BundleKind, folder: Path, weights: Path, manifest: Manifest | None
+) -> Bundle:
+    config = _file_or_raise(folder, CONFIG_FILE)
+    decoder = _file_if_there(folder / DECODER_FILE)
+    source = read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).is_file() else {}
+    languages = manifest.languages if manifest else read_config(config, decoder).languages
+    return Bundle(
+        name=name,
+        kind=kind,
+        folder=folder,
+        weights=weights,
+        config=config,
+        vocab=_file_or_raise(folder, VOCAB_FILE),
+        decoder=decoder,
+        speakers=_file_if_there(folder / SPEAKERS_FILE),
+        voices_dir=folder / "voices" if (folder / "voices").is_dir() else None,
+        manifest=manifest,
+        version=manifest.version if manifest else str(source.get("revision", "")),
+        licence=manifest.licence if manifest else str(source.get("licence", "")),
+        languages=tuple(languages),
+    )
+
+
+def _weights_or_raise(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelFileError(f"{folder} has no weights: {' or '.join(names)} belongs there.")
+
+
+def _file_or_raise(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path} is missing; copy it from the model that these weights belong to."
+        )
+    return path
+
+
+def _file_if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _visible_folders(parent: Path) -> Iterator[Path]:
+    if parent.is_dir():
+        yield from sorted(
+            path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )

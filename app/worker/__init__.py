@@ -1,0 +1,1 @@
+"""The engine worker: one process that owns torch and one model."""

@@ -1,0 +1,157 @@
+"""The recipe of the built-in voice, end to end at toy size, by its command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.models.bundles import read_folder
+from app.models.loading import load_model
+from app.settings import Settings
+from app.synthesis.opening import open_synthesizer
+from train.checkpoints import list_checkpoints
+from train.cli import main
+from train.commands.pretrain import STAGE_NAMES
+from train.pretrain.codes import dvae_arguments
+from train.pretrain.recipe import read_recipe
+
+HERE = Path(__file__).parent
+TOY = HERE / "toy"
+
+
+@pytest.fixture(scope="module")
+def work_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("toy")
+    assert run(folder) == 0
+    return folder
+
+
+def run(folder: Path, *more: str) -> int:
+    return main(
+        [
+            *("pretrain", str(TOY), "--data-dir", str(HERE / "data")),
+            *("--work-dir", str(folder), "--threads", "1", *more),
+        ]
+    )
+
+
+def test_every_stage_leaves_its_results(work_dir: Path) -> None:
+    results = json.loads((work_dir / "report.json").read_text())
+    for stage in ("codes", "gpt", "decoder_mel", "decoder"):
+        assert results[stage]["step"] == results[stage]["steps"], stage
+    assert results["data"]["clips"]["kathleen"] == {"train": 9, "held_out": 3}
+    assert "## decoder" in (work_dir / "report.md").read_text()
+
+
+def test_the_bundle_loads_and_speaks(work_dir: Path) -> None:
+    bundle = read_folder(work_dir / "bundle", "toy")
+    assert bundle.manifest is not None
+    assert bundle.manifest.front_end == "phonemes"
+    model = load_model(bundle)
+    assert set(model.voices) == {"kathleen"}
+    ids = model.tokenizer.encode("How much was it.", "en")
+    assert model.tokenizer.unknown_id not in ids
+
+    settings = Settings(default_model=str(work_dir / "bundle"), force_cpu=True)
+    synthesizer = open_synthesizer(settings, lambda *_words: None)
+    assert synthesizer.info.default_voice == "kathleen"
+
+
+def test_training_and_the_service_read_a_text_alike(work_dir: Path) -> None:
+    from app.text.phonemes import phonemize
+    from train.pretrain.vocabulary import PhonemeVocabulary
+
+    model = load_model(read_folder(work_dir / "bundle", "toy"))
+    vocabulary = PhonemeVocabulary(work_dir / "vocab.json", "en")
+    for text in ("How old are you, mother.", "He did not rush in.", "Keep an eye on him."):
+        assert model.tokenizer.encode(text, "en") == vocabulary.encode(phonemize(text, "en"))
+
+
+def test_stock_coqui_loads_the_weights(work_dir: Path) -> None:
+    from safetensors.torch import load_file
+    from TTS.tts.layers.xtts.dvae import DiscreteVAE
+    from TTS.tts.layers.xtts.hifigan_decoder import HifiDecoder
+
+    from train.pretrain.gpt_model import build_gpt
+
+    recipe = read_recipe(TOY)
+    state = load_file(work_dir / "bundle" / "model.safetensors")
+    config = json.loads((work_dir / "bundle" / "config.json").read_text())["model_args"]
+    gpt = build_gpt(recipe.gpt, recipe.codes, config["gpt_number_text_tokens"])
+    decoder = HifiDecoder(
+        ar_mel_length_compression=config["gpt_code_stride_len"],
+        decoder_input_dim=config["decoder_input_dim"],
+        **json.loads((work_dir / "bundle" / "decoder.json").read_text()),
+    )
+    for prefix, module in (("gpt.", gpt), ("hifigan_decoder.", decoder)):
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        module.load_state_dict(own, strict=True)
+    dvae = DiscreteVAE(**dvae_arguments(recipe.codes))
+    dvae.load_state_dict(load_file(work_dir / "bundle" / "training" / "dvae.safetensors"))
+
+
+def test_a_second_run_changes_nothing(work_dir: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in work_dir.glob("data/*")}
+    weights = (work_dir / "bundle" / "model.safetensors").read_bytes()
+    assert run(work_dir) == 0
+    assert {path: path.stat().st_mtime_ns for path in work_dir.glob("data/*")} == before
+    assert (work_dir / "bundle" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_stopped_stage_ends_like_an_unbroken_one(work_dir: Path, tmp_path: Path) -> None:
+    from train.loop import LoopOptions, fit
+    from train.pretrain.pipeline import open_workspace
+    from train.pretrain.stages import gpt_job
+
+    work = open_workspace(TOY, data_dir=HERE / "data", folder=work_dir)
+
+    def train(folder: Path, stops: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        options = LoopOptions(steps=6, rate=1e-3, warmup=2, average=0.9)
+        for stop in (*stops, 0):
+            job = gpt_job(work)
+            seen = iter(range(1, 100))
+            fit(job, folder, options, work.accelerator, lambda s=stop, n=seen: next(n) == s)
+        return job.module.state_dict()
+
+    whole = train(tmp_path / "whole", ())
+    broken = train(tmp_path / "broken", (2, 1))
+    assert list_checkpoints(tmp_path / "broken")[0].name.startswith("step-00000006")
+    for name, value in whole.items():
+        assert torch.equal(value, broken[name]), name
+
+
+def test_stages_stand_in_the_order_of_the_command() -> None:
+    from train.pretrain.stages import STAGES
+
+    assert (*STAGES, "report") == STAGE_NAMES
+
+
+def test_a_stage_that_came_too_early_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--stage", "gpt") == 1
+    assert "--stage data" in capsys.readouterr().err
+
+
+def test_a_bundle_stands_in_for_lost_checkpoints(work_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    bundle = work_dir / "bundle"
+    assert run(tmp_path, "--start-from", str(bundle), "--stage", "data", "--stage", "codes") == 0
+    with np.load(work_dir / "codes.npz") as old, np.load(tmp_path / "codes.npz") as new:
+        same = [np.mean(old[name] == new[name]) for name in old.files]
+    assert np.mean(same) > 0.95  # half precision moves a code now and then
+    assert (tmp_path / "vocab.json").read_bytes() == (bundle / "vocab.json").read_bytes()
+
+    assert run(tmp_path, "--start-from", str(bundle), "--stage", "bundle") == 1  # no GPT yet
+    stages = ("gpt", "latents", "decoder", "bundle")
+    more = [part for stage in stages for part in ("--stage", stage)]
+    assert run(tmp_path, "--start-from", str(bundle), *more) == 0
+    before, after = (load_file(f / "model.safetensors") for f in (bundle, tmp_path / "bundle"))
+    name = "gpt.mel_head.weight"
+    moved = (before[name].float() - after[name].float()).abs().max()
+    assert 0 < moved < 0.05

@@ -1,0 +1,173 @@
+"""Streamed audio against the whole: any pieces, any speed, every shape of vocoder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import toy
+
+from app.engine.interpolate import InterpolateStream
+from app.engine.reference import vocode_whole
+from app.engine.vocoder import VocoderStream
+from app.engine.vocoder_weights import ConvWeights, VocoderWeights
+
+# type 1 and 2, upsampling kernels that are the rate itself, an odd amount larger, and stock's
+SHAPES: dict[str, dict[str, Any]] = {
+    "toy": {},
+    "type 2": {
+        "resblock_type_decoder": "2",
+        "resblock_kernel_sizes_decoder": [3, 5, 7],
+        "resblock_dilation_sizes_decoder": [[1, 2], [2, 6], [3, 12]],
+    },
+    "odd kernels": {
+        "upsample_kernel_sizes_decoder": [8, 11, 7],
+        "resblock_kernel_sizes_decoder": [1, 11],
+    },
+    "one block, stock's rates": {
+        "upsample_rates_decoder": [8, 8, 2, 2],
+        "upsample_kernel_sizes_decoder": [16, 16, 4, 4],
+        "resblock_kernel_sizes_decoder": [3],
+        "resblock_dilation_sizes_decoder": [[1, 3, 5]],
+    },
+}
+
+
+def make_weights(shape: str) -> VocoderWeights:
+    """Returns random weights of a shape, loud enough that differences show."""
+    sizes = {**toy.DECODER_SIZES, **SHAPES[shape]}
+    return VocoderWeights.from_state_dict(toy.vocoder_state(sizes), toy.MODEL_ARGS, sizes)
+
+
+def make_latents(num: int) -> torch.Tensor:
+    return torch.randn(num, 64, generator=torch.Generator().manual_seed(num))
+
+
+def stream(
+    weights: VocoderWeights, latents: torch.Tensor, pieces: Sequence[int], speed: float = 1.0
+) -> torch.Tensor:
+    """Vocodes pieces of these lengths in turn, over and over, until the latents are used up."""
+    vocoder = VocoderStream(weights, toy.voice(0).speaker_embedding, speed)
+    samples, place, turn = [], 0, 0
+    while place < len(latents):
+        size = pieces[turn % len(pieces)]
+        samples.append(vocoder.push(latents[place : place + size]))
+        place, turn = place + size, turn + 1
+    return torch.cat([*samples, vocoder.finish()])
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 1.37, 2])
+@pytest.mark.parametrize("pieces", [[1], [2, 0, 5], [8, 16, 32, 40], [1000]])
+def test_streamed_is_whole(speed: float, pieces: list[int]) -> None:
+    weights = make_weights("toy")
+    latents = make_latents(61)
+    whole = vocode_whole(weights, latents, toy.voice(0).speaker_embedding, speed)
+    streamed = stream(weights, latents, pieces, speed)
+    assert whole.abs().max() > 0.1
+    assert streamed.shape == whole.shape
+    assert (streamed - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+def test_every_shape_streams(shape: str) -> None:
+    weights = make_weights(shape)
+    latents = make_latents(17)
+    whole = vocode_whole(weights, latents, toy.voice(0).speaker_embedding)
+    for pieces in ([1], [3, 7], [20]):
+        streamed = stream(weights, latents, pieces)
+        assert streamed.shape == whole.shape
+        assert (streamed - whole).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("num", [1, 2, 3, 4])
+def test_few_latents_give_stocks_length(num: int) -> None:
+    streamed = stream(make_weights("toy"), make_latents(num), [1])
+    assert len(streamed) == 256 * int(4 * num * (24000 / 22050))
+    assert streamed.isfinite().all()
+
+
+@pytest.mark.parametrize("speed", [1, 2, 10])
+def test_nothing_in_gives_nothing_out(speed: float) -> None:
+    weights = make_weights("toy")
+    assert len(VocoderStream(weights, toy.voice(0).speaker_embedding, speed).finish()) == 0
+    if speed == 10:
+        assert len(stream(weights, make_latents(3), [1], speed)) == 0
+
+
+def test_first_samples_come_early() -> None:
+    """Eight tokens are 0.37 s; what waits for its right neighbours is less than half of that."""
+    vocoder = VocoderStream(make_weights("toy"), toy.voice(0).speaker_embedding)
+    assert len(vocoder.push(make_latents(8))) > 0.5 * 8 * 1024 * 24000 / 22050
+
+
+def test_two_streams_share_weights_and_nothing_else() -> None:
+    weights = make_weights("toy")
+    latents = make_latents(20)
+    alone = stream(weights, latents, [5])
+    first = VocoderStream(weights, toy.voice(0).speaker_embedding)
+    second = VocoderStream(weights, toy.voice(1).speaker_embedding)
+    mine, others = [], []
+    for start in range(0, 20, 5):
+        mine.append(first.push(latents[start : start + 5]))
+        others.append(second.push(latents[start : start + 5]))
+    assert torch.equal(torch.cat([*mine, first.finish()]), alone)
+    assert not torch.equal(torch.cat([*others, second.finish()]), alone)
+
+
+def test_work_is_linear_in_length() -> None:
+    """Later pieces cost what the first ones do; vocoding all again would cost 20 times as much."""
+    vocoder = VocoderStream(make_weights("toy"), toy.voice(0).speaker_embedding)
+    times = []
+    for _ in range(40):
+        began = time.perf_counter()
+        vocoder.push(make_latents(10))
+        times.append(time.perf_counter() - began)
+    assert min(times[30:]) < 3 * min(times[2:12])
+
+
+@pytest.mark.parametrize("scale", [4, 24000 / 22050, 1 / 1.37, 0.5, 2.0, 1 / 0.73])
+@pytest.mark.parametrize("num", [40, 147, 2413])
+def test_interpolation_is_torchs(scale: float, num: int) -> None:
+    frames = torch.randn(1, 3, num, generator=torch.Generator().manual_seed(num))
+    whole = F.interpolate(frames, scale_factor=[scale], mode="linear")
+    for size in (1, 7, num):
+        interpolate = InterpolateStream(scale)
+        parts = [
+            interpolate.push(frames[:, :, start : start + size], is_last=start + size >= num)
+            for start in range(0, num, size)
+        ]
+        streamed = torch.cat(parts, dim=2)
+        assert streamed.shape == whole.shape
+        assert (streamed - whole).abs().max() < 2e-6
+
+
+def test_weight_norm_may_come_in_any_spelling() -> None:
+    sizes = toy.DECODER_SIZES
+    state = toy.vocoder_state(sizes)
+    plain = VocoderWeights.from_state_dict(state, toy.MODEL_ARGS, sizes)
+    older = {
+        name.replace("parametrizations.weight.original0", "weight_g").replace(
+            "parametrizations.weight.original1", "weight_v"
+        ): tensor
+        for name, tensor in state.items()
+    }
+    assert older.keys() != state.keys()
+    from_older = VocoderWeights.from_state_dict(older, toy.MODEL_ARGS, sizes)
+    folded = toy.fold_weight_norm(state)
+    assert not any("original" in name for name in folded)
+    from_folded = VocoderWeights.from_state_dict(folded, toy.MODEL_ARGS, sizes)
+    for other in (from_older, from_folded):
+        for one, two in zip(all_convs(plain), all_convs(other), strict=True):
+            assert torch.allclose(one.weight, two.weight, rtol=1e-6, atol=1e-7)
+
+
+def all_convs(weights: VocoderWeights) -> list[ConvWeights]:
+    convs = [weights.first, weights.last]
+    for layer in weights.layers:
+        convs.append(layer.up)
+        convs += [conv for block in layer.blocks for stage in block.stages for conv in stage]
+    return convs

@@ -1,0 +1,210 @@
+"""Scores of a bundle: held-out sentences through the service's own synthesizer, as heard.
+
+Knows how a sentence file looks (`id|text|seconds of the recording`) and which figures are kept.
+The recogniser's own errors on the recordings belong beside every figure here.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.audio.pcm import from_s16
+from app.errors import SettingsError
+from app.messages import Audio, Done, Failed, Speak
+from app.settings import Settings
+from app.synthesis.opening import open_synthesizer
+from app.synthesis.synthesizer import Synthesizer
+from train.scores import ErrorCount, character_errors, word_errors
+from train.transcribe import Transcriber
+
+_OVER_LONG, _CUT = 1.8, 0.5
+_SILENT_RMS = 1e-3
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence no stage has trained on."""
+
+    name: str
+    text: str
+    recorded_s: float
+    """Length of a recording of it; 0 where there is none."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What became of one sentence."""
+
+    name: str
+    text: str
+    heard: str
+    duration_s: float
+    words: ErrorCount
+    characters: ErrorCount
+    fault: str
+    """`over-long`, `cut`, `silent`, `refused` or empty."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Figures over all sentences; rates are shares."""
+
+    voice: str
+    sentences: int
+    wer: float
+    cer: float
+    over_long: float
+    cut: float
+    silent: float
+    refused: float
+    duration_ratio: float
+    real_time_factor: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the figures as plain data, rounded."""
+        return {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+        }
+
+
+def read_sentences(path: Path) -> list[Sentence]:
+    """Reads `id|text|seconds` lines.
+
+    Raises:
+        SettingsError: the file is missing or a line does not fit.
+    """
+    if not path.is_file():
+        raise SettingsError(f"{path} does not exist; name a file of id|text|seconds lines.")
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream, delimiter="|", quoting=csv.QUOTE_NONE))
+    if any(len(row) != 3 for row in rows):
+        raise SettingsError(f"{path}: each line must be id|text|seconds.")
+    return [Sentence(name, text, float(seconds)) for name, text, seconds in rows]
+
+
+def evaluate_bundle(
+    model: str,
+    sentences: Sequence[Sentence],
+    transcriber: Transcriber,
+    *,
+    voice: str = "",
+    language: str = "en",
+    seed: int = 1,
+) -> tuple[Scores, list[Heard]]:
+    """Speaks every sentence with a model and lets a recogniser listen.
+
+    Args:
+        model: what `DEFAULT_MODEL` may be: `builtin`, a name or a path.
+        sentences: what to say.
+        transcriber: what listens.
+        voice: a voice of the bundle; its default where left out.
+        language: of the sentences.
+        seed: the same seed gives the same speech.
+
+    Raises:
+        AudioVoiceError: the model can't be loaded.
+    """
+    settings = Settings(default_model=model, force_cpu=True, threads=torch.get_num_threads())
+    synthesizer = open_synthesizer(settings, _tell_nobody)
+    voice = voice or synthesizer.info.default_voice
+    rate = synthesizer.info.sample_rate
+    synthesizer.warm_up()
+    started = time.monotonic()
+    spoken = [_speak(synthesizer, s, voice, language, seed) for s in sentences]
+    seconds = time.monotonic() - started
+    results = [
+        _listen(sentence, samples, rate, transcriber)
+        for sentence, samples in zip(sentences, spoken, strict=True)
+    ]
+    return summarise(results, sentences, voice, seconds), results
+
+
+def _tell_nobody(stage: str, device: str = "") -> None:
+    """Takes the service's words about loading; an evaluation prints figures only."""
+    del stage, device
+
+
+def _speak(
+    synthesizer: Synthesizer, sentence: Sentence, voice: str, language: str, seed: int
+) -> npt.NDArray[np.float32] | None:
+    """Returns the samples, or None where the service refused its own output."""
+    parts: list[bytes] = []
+    ended: list[Done | Failed] = []
+
+    def keep(message: Audio | Done | Failed) -> None:
+        if isinstance(message, Audio):
+            parts.append(message.pcm)
+        else:
+            ended.append(message)
+
+    request = Speak(id=sentence.name, text=sentence.text, voice=voice, language=language, seed=seed)
+    synthesizer.submit(request, keep)
+    while not ended:
+        synthesizer.step()
+    return from_s16(b"".join(parts)) if isinstance(ended[0], Done) else None
+
+
+def _listen(
+    sentence: Sentence,
+    samples: npt.NDArray[np.float32] | None,
+    rate: int,
+    transcriber: Transcriber,
+) -> Heard:
+    duration_s = 0.0 if samples is None else len(samples) / rate
+    heard = "" if samples is None else transcriber.transcribe(samples, rate)
+    return Heard(
+        sentence.name,
+        sentence.text,
+        heard,
+        duration_s,
+        word_errors(sentence.text, heard),
+        character_errors(sentence.text, heard),
+        _fault(sentence, samples, duration_s),
+    )
+
+
+def _fault(sentence: Sentence, samples: npt.NDArray[np.float32] | None, duration_s: float) -> str:
+    if samples is None:
+        return "refused"
+    if float(np.sqrt(np.mean(samples**2))) < _SILENT_RMS:
+        return "silent"
+    if sentence.recorded_s and duration_s > _OVER_LONG * sentence.recorded_s:
+        return "over-long"
+    if sentence.recorded_s and duration_s < _CUT * sentence.recorded_s:
+        return "cut"
+    return ""
+
+
+def summarise(
+    results: Sequence[Heard], sentences: Sequence[Sentence], voice: str, seconds: float
+) -> Scores:
+    """Returns the figures of all results; `seconds` is what speaking them took."""
+    count = max(1, len(results))
+    spoken = sum(result.duration_s for result in results)
+    recorded = sum(s.recorded_s for s, r in zip(sentences, results, strict=True) if r.duration_s)
+    shares = {
+        fault: sum(result.fault == fault for result in results) / count
+        for fault in ("over-long", "cut", "silent", "refused")
+    }
+    return Scores(
+        voice=voice,
+        sentences=len(results),
+        wer=sum((r.words for r in results), ErrorCount(0, 0)).rate,
+        cer=sum((r.characters for r in results), ErrorCount(0, 0)).rate,
+        over_long=shares["over-long"],
+        cut=shares["cut"],
+        silent=shares["silent"],
+        refused=shares["refused"],
+        duration_ratio=spoken / recorded if recorded else 0.0,
+        real_time_factor=seconds / spoken if spoken else 0.0,
+    )

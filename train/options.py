@@ -1,0 +1,81 @@
+"""The trainer's own settings, from the same `.env` and environment as the service's.
+
+Frozen like those of `app/settings.py`, which also knows the names of these keys, so that a
+misspelt one is named whichever program starts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import SettingsError
+from app.settings import DEFAULT_ENV_FILE
+
+
+class TrainingOptions(BaseSettings):
+    """All keys of the trainer; the field name in capitals is the key in `.env`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
+        env_ignore_empty=True,
+        env_file_encoding="utf-8",
+    )
+
+    data: Path = Path("data")
+    """Folder of clips and texts to train on, or the table that lists them."""
+
+    base_model: str = ""
+    """Model that training starts from, named like DEFAULT_MODEL; empty: DEFAULT_MODEL."""
+
+    train_language: str = "auto"
+    """Language of clips whose data names none: a code such as `en`; `auto` goes by the texts."""
+
+    max_train_samples: int | None = Field(default=None, ge=1)
+    """Most clips to train on; always the same ones for the same number. Empty: all."""
+
+    train_min_clip_s: float = Field(default=0.5, ge=0.33)
+    """Shortest clip to train on, in seconds."""
+
+    train_max_clip_s: float = Field(default=11.6, gt=0)
+    """Longest clip to train on, in seconds; the model's own limit holds as well (XTTS-v2: 27)."""
+
+    eval_share: float = Field(default=0.05, gt=0, le=0.5)
+    """Share of the clips that are held out to judge the model by; takes of a text stay together."""
+
+    train_cache_dir: Path = Path("train/cache")
+    """Folder for what is computed of clips once: codes, mels, measurements."""
+
+    data_workers: int = Field(default=0, ge=0)
+    """Processes that read clips; 0: one for each processor this process may use."""
+
+
+def load_options(env_file: Path | None = None, **overrides: Any) -> TrainingOptions:
+    """Reads `.env` and the environment and returns the frozen options.
+
+    Misspelt keys are for `app.settings.load_settings` to find, which every command calls.
+
+    Args:
+        env_file: the file to read; `.env` in the working folder if None. It may be absent.
+        **overrides: field values that win over both (command-line options).
+
+    Raises:
+        SettingsError: values that do not fit, all named at once.
+    """
+    try:
+        return TrainingOptions(
+            _env_file=env_file or DEFAULT_ENV_FILE,  # type: ignore[call-arg]
+            **overrides,
+        )
+    except ValidationError as error:
+        faults = (
+            f"{str(item['loc'][0]).upper()}={item.get('input')!r} does not fit: {item['msg']}; "
+            "see docs/settings.md."
+            for item in error.errors()
+        )
+        raise SettingsError(" ".join(faults)) from error

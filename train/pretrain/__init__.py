@@ -1,0 +1,1 @@
+"""A whole XTTS from nothing, in stages: data, codes, GPT, decoder, bundle, report."""

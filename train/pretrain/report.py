@@ -1,0 +1,104 @@
+"""The report stage: what every stage found, as one JSON file and one page of Markdown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from app.errors import SettingsError
+from app.files import write_atomic
+from app.models.manifest import read_manifest, write_manifest
+from train.evaluation import Sentence, evaluate_bundle
+from train.pretrain.corpus import AUDIO_RATE
+from train.pretrain.roundtrip import distinct_held_out
+from train.pretrain.workspace import Workspace
+from train.scores import ErrorCount, character_errors, word_errors
+from train.transcribe import PocketSphinx, Transcriber
+
+
+def run_report(work: Workspace) -> None:
+    """Scores the bundle on the held-out sentences and writes `report.json` and `report.md`.
+
+    The scores also go into the bundle's manifest.
+    """
+    scores = _score(work)
+    if scores:
+        work.note("scores", **scores)
+        manifest = read_manifest(work.bundle_path)
+        figures = manifest_scores(scores)
+        write_manifest(work.bundle_path, manifest.model_copy(update={"scores": figures}))
+    results = work.results()
+    write_atomic(work.folder / "report.json", json.dumps(results, indent=2).encode())
+    write_atomic(work.folder / "report.md", render(work.recipe.name, results).encode())
+
+
+def held_out_sentences(work: Workspace, speaker: str) -> list[Sentence]:
+    """Returns the recipe's held-out sentences with the length of a speaker's recording."""
+    return [
+        Sentence(clip.name, clip.text, round(clip.num_samples / AUDIO_RATE, 2))
+        for clip in distinct_held_out(work, speaker)
+    ]
+
+
+def _score(work: Workspace) -> dict[str, Any]:
+    limit = work.recipe.score.sentences
+    if not limit:
+        return {}
+    try:
+        ears = PocketSphinx()
+    except SettingsError:
+        return {}
+    found = {}
+    for speaker in work.corpus.speakers:
+        sentences = held_out_sentences(work, speaker)[:limit]
+        if sentences:
+            scores, _ = evaluate_bundle(
+                str(work.bundle_path),
+                sentences,
+                ears,
+                voice=speaker,
+                language=work.recipe.data.language,
+            )
+            found[speaker] = scores.as_dict() | _recorded(work, speaker, limit, ears)
+    return found
+
+
+def _recorded(work: Workspace, speaker: str, limit: int, ears: Transcriber) -> dict[str, float]:
+    """Returns the recogniser's errors on the speaker's own recordings of the same sentences."""
+    words, characters = ErrorCount(0, 0), ErrorCount(0, 0)
+    for clip in distinct_held_out(work, speaker)[:limit]:
+        heard = ears.transcribe(work.corpus.audio(clip), AUDIO_RATE)
+        words += word_errors(clip.text, heard)
+        characters += character_errors(clip.text, heard)
+    return {"recording_wer": round(words.rate, 4), "recording_cer": round(characters.rate, 4)}
+
+
+def manifest_scores(scores: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Returns the figures of each voice that a bundle's manifest shows, by telling names."""
+    return {
+        f"{name}_pocketsphinx_{voice}": float(values[key])
+        for voice, values in scores.items()
+        for key, name in (
+            ("sentences", "sentences"),
+            ("wer", "word_error_rate"),
+            ("cer", "character_error_rate"),
+            ("recording_wer", "word_error_rate_of_recordings"),
+            ("recording_cer", "character_error_rate_of_recordings"),
+        )
+    }
+
+
+def render(name: str, results: dict[str, dict[str, Any]]) -> str:
+    """Returns the results as a page of Markdown, one table for each stage."""
+    lines = [f"# Recipe {name}", ""]
+    for stage, values in results.items():
+        lines += [f"## {stage}", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {key} | {_cell(value)} |" for key, value in values.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_cell(inner)}" for key, inner in value.items())
+    return str(value)
