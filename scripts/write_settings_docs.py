@@ -29,6 +29,7 @@ SECTIONS = {
     "heartbeat_s": "Worker",
     "log_level": "Log",
     "data": "Training data",
+    "sample_text": "Training: around the epochs",
 }
 FOREIGN = {
     "API_BIND": "compose: the host's address the API's port is published on.",

@@ -7,7 +7,7 @@ misspelt one is named whichever program starts.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -53,6 +53,36 @@ class TrainingOptions(BaseSettings):
 
     data_workers: int = Field(default=0, ge=0)
     """Processes that read clips; 0: one for each processor this process may use."""
+
+    sample_text: str = ""
+    """Sentence spoken after every epoch; empty: one in the language of the clips."""
+
+    sample_seed: int = Field(default=7, ge=0, lt=2**53)
+    """Seed of the samples and of the sentences that are scored; the same in every epoch."""
+
+    score_sentences: int = Field(default=6, ge=0)
+    """Held-out texts spoken and scored after every epoch; 0: no scores."""
+
+    score_recogniser: Literal["auto", "pocketsphinx", "whisper", "none"] = "auto"
+    """What listens to the scored sentences; `auto` takes one that is installed and knows them."""
+
+    score_whisper_model: str = "small"
+    """Model of faster-whisper: a size, which is fetched from the hub once, or a folder."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Newest epoch checkpoints that are kept; the best one is kept as well."""
+
+    export_at_end: bool = True
+    """Whether a finished run makes a bundle under MODELS_DIR, which the service then lists."""
+
+    export_name: str = ""
+    """Name of that bundle; empty: the name of the data folder with the next free number."""
+
+    tensorboard: bool = True
+    """Whether a TensorBoard is started for the time of the run."""
+
+    tensorboard_port: int = Field(default=6006, ge=0, le=65535)
+    """Port of that TensorBoard, on this machine only; 0 takes a free one."""
 
 
 def load_options(env_file: Path | None = None, **overrides: Any) -> TrainingOptions:
