@@ -123,7 +123,7 @@ def evaluate_bundle(
     spoken = [_speak(synthesizer, s, voice, language, seed) for s in sentences]
     seconds = time.monotonic() - started
     results = [
-        _listen(sentence, samples, rate, transcriber)
+        listen(sentence, samples, rate, transcriber)
         for sentence, samples in zip(sentences, spoken, strict=True)
     ]
     return summarise(results, sentences, voice, seconds), results
@@ -154,12 +154,13 @@ def _speak(
     return from_s16(b"".join(parts)) if isinstance(ended[0], Done) else None
 
 
-def _listen(
+def listen(
     sentence: Sentence,
     samples: npt.NDArray[np.float32] | None,
     rate: int,
     transcriber: Transcriber,
 ) -> Heard:
+    """Lets a recogniser listen to one sentence; `samples` are None where it was refused."""
     duration_s = 0.0 if samples is None else len(samples) / rate
     heard = "" if samples is None else transcriber.transcribe(samples, rate)
     return Heard(

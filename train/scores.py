@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_NOT_SPOKEN_RE = re.compile(r"[^a-z0-9' ]+")
+_NOT_SPOKEN_RE = re.compile(r"[^\w' ]+|_")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class ErrorCount:
 
 
 def plain_words(text: str) -> list[str]:
-    """Returns the lower-case words of a text, punctuation left out."""
+    """Returns the lower-case words of a text in any script, punctuation left out."""
     return _NOT_SPOKEN_RE.sub(" ", text.lower().replace("’", "'").replace("-", " ")).split()
 
 

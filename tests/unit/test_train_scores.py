@@ -17,6 +17,8 @@ from train.scores import ErrorCount, character_errors, edit_distance, plain_word
         ("One by one.", "", 3, 3),
         ("No-sir-ee!", "no sir ee", 0, 3),
         ("Don't, O’Brien", "don't o'brien", 0, 2),
+        ("Über den Fluß_", "über den fluss", 1, 3),
+        ("Ветер стих.", "ветер стих", 0, 2),
     ],
 )
 def test_word_errors(wanted: str, heard: str, edits: int, words: int) -> None:
