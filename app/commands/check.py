@@ -30,6 +30,7 @@ from app.messages import Audio, Ready, Speak
 from app.models.bundles import find_bundle
 from app.settings import Settings
 from app.supervisor.client import EngineClient
+from app.text.sentences import sentences_for
 
 EXIT_VALID = 0
 EXIT_INVALID = 1
@@ -39,34 +40,6 @@ _MAX_CRASHES = 2
 #: Signs of life come fast here, for the memory they tell of.
 _HEARTBEAT_S = 0.2
 _BYTES_PER_KB = 1024
-#: Spoken in the first of the model's languages that is here.
-_SENTENCES = {
-    "en": (
-        "The wind rose before the morning came.",
-        "They were three hundred yards apart, and nobody spoke.",
-        "In the evening the ships came back to the harbour, one after the other.",
-    ),
-    "pt": (
-        "O vento aumentou antes de chegar a manhã.",
-        "Eles estavam longe um do outro, e ninguém falava.",
-        "À noite os barcos voltaram ao porto, um depois do outro.",
-    ),
-    "de": (
-        "Der Wind nahm zu, bevor der Morgen kam.",
-        "Sie standen weit auseinander, und niemand sprach.",
-        "Am Abend kamen die Schiffe in den Hafen zurück, eines nach dem anderen.",
-    ),
-    "es": (
-        "El viento se levantó antes de que llegara la mañana.",
-        "Estaban lejos el uno del otro, y nadie hablaba.",
-        "Por la tarde los barcos volvieron al puerto, uno tras otro.",
-    ),
-    "fr": (
-        "Le vent s'est levé avant le matin.",
-        "Ils étaient loin l'un de l'autre, et personne ne parlait.",
-        "Le soir, les bateaux sont rentrés au port, l'un après l'autre.",
-    ),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,8 +126,7 @@ async def _speak_all(
             f"The model {ready.model} brings no voice: upload one and name it in DEFAULT_VOICE.",
             param="voice",
         )
-    language = next((code for code in _SENTENCES if code in ready.languages), ready.languages[0])
-    texts = _SENTENCES.get(language, _SENTENCES["en"])
+    language, texts = sentences_for(ready.languages)
     sentences = []
     for number, text in enumerate(texts, start=1):
         request = Speak(

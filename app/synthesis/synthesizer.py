@@ -6,39 +6,22 @@ Single-threaded: the loop that owns it submits, cancels and steps. Knows no sock
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 import torch
 
-from app.audio.validate import longest_plausible_s
 from app.devices.faults import MEMORY_FAULTS
 from app.engine.scheduler import Scheduler
-from app.engine.types import Conditioning, DecodeOptions, Event, SegmentFailed
-from app.errors import AudioVoiceError, DeviceError, InputError, OutputError
-from app.messages import Audio, DeviceMemory, Done, Failed, PrepareVoice, Sampling, Speak
+from app.engine.types import Conditioning, Event, SegmentFailed
+from app.errors import AudioVoiceError, DeviceError, OutputError
+from app.messages import Audio, DeviceMemory, Done, Failed, PrepareVoice, Speak
 from app.models.loading import LoadedModel
 from app.settings import Settings
 from app.synthesis.info import ModelInfo
 from app.synthesis.memory import give_back, naming_faults, read_memory
+from app.synthesis.planning import Planner
 from app.synthesis.pressure import RowLimit
 from app.synthesis.request import Emit, SpeechPlan, SpeechRequest
-from app.synthesis.seeds import SEED_LIMIT, new_seed
-from app.text.plan import plan_segments
 from app.voices.latents import VoiceLatents
-
-#: What is spoken once before a model counts as ready, in the first of its languages listed here.
-WARM_UP_TEXTS = {
-    "en": "The wind rose before the morning came.",
-    "pt": "O vento aumentou antes de chegar a manhã.",
-    "de": "Der Wind nahm zu, bevor der Morgen kam.",
-    "es": "El viento se levantó antes de que llegara la mañana.",
-    "fr": "Le vent s'est levé avant le matin.",
-}
-_WARM_UP_ID = "warm-up"
-#: A segment's longest plausible duration may be this many times the audio the model can make in
-#: one go: a calm reader takes half of it. Of the segments of a legal text the small model's 13.8 s
-#: were too short for one in 18 at 200 characters, and for none in 69 at 150 and 120.
-_PLAUSIBLE_PER_CALM = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +43,7 @@ class Synthesizer:
         self._model = model
         self._latents = latents
         self._settings = settings
+        self._planner = Planner(model, settings)
         self._limit = RowLimit(settings.max_batch_rows)
         self._scheduler = self._make_scheduler()
         self._requests: dict[str, SpeechRequest] = {}
@@ -204,7 +188,7 @@ class Synthesizer:
         voice = self._model.default_voice  # of the bundle: an uploaded one may be at fault itself
         if not self._checks_itself and voice in self._model.voices:
             self._checks_itself = True
-            self.submit(self._first_sentence(voice), self._note_self_check)
+            self.submit(self._planner.first_sentence(voice), self._note_self_check)
 
     def _note_self_check(self, message: Audio | Done | Failed) -> None:
         if isinstance(message, Audio):
@@ -234,7 +218,7 @@ class Synthesizer:
             if not isinstance(message, Audio):
                 outcome.append(message)
 
-        self.submit(self._first_sentence(voice), keep)
+        self.submit(self._planner.first_sentence(voice), keep)
         while not outcome:
             self.step()
         if isinstance(outcome[0], Failed):
@@ -244,81 +228,5 @@ class Synthesizer:
                 code="warm_up_failed",
             )
 
-    def _first_sentence(self, voice: str) -> Speak:
-        languages = self._model.languages
-        language = next((code for code in languages if code in WARM_UP_TEXTS), languages[0])
-        text = WARM_UP_TEXTS.get(language, WARM_UP_TEXTS["en"])
-        return Speak(id=_WARM_UP_ID, text=text, voice=voice, language=language, seed=0)
-
     def _plan(self, message: Speak) -> SpeechPlan:
-        model = self._model
-        conditioning = self._conditioning(message.voice)
-        segments = plan_segments(
-            message.text,
-            language=message.language,
-            tokenizer=model.tokenizer,
-            supported=model.languages,
-            default_language=self._fallback_language(),
-            max_tokens=model.max_text_tokens,
-            is_sayable=self._is_sayable,
-        )
-        return SpeechPlan(
-            message=message,
-            segments=segments,
-            conditioning=conditioning,
-            options=self._options(message.sampling, message.seed),
-            retries=self._settings.output_retries,
-            max_side_by_side=self._settings.max_batch_rows,
-            sample_rate=model.sample_rate,
-            tokens_per_s=self._tokens_per_s,
-            route=self._route,
-        )
-
-    @property
-    def _tokens_per_s(self) -> float:
-        sizes = self._model.speech.vocoder.sizes
-        return sizes.input_sample_rate / sizes.code_stride
-
-    def _is_sayable(self, spoken: str, language: str) -> bool:
-        """Whether the model can say a piece in one go: it learnt such lengths, and a calm reader
-        says it within the longest audio it can make.
-        """
-        longest_text = self._model.max_segment_chars
-        if longest_text is not None and len(spoken) > longest_text:
-            return False
-        longest_audio_s = self._model.speech.max_audio_tokens / self._tokens_per_s
-        return longest_plausible_s(spoken, language) <= _PLAUSIBLE_PER_CALM * longest_audio_s
-
-    def _fallback_language(self) -> str:
-        """The language of text that says nothing of its own: the setting's, else English, else
-        the model's first.
-        """
-        languages = self._model.languages
-        wanted = self._settings.default_language
-        if wanted in languages:
-            return wanted
-        return "en" if "en" in languages else languages[0]
-
-    def _options(self, sampling: Sampling, seed: int | None) -> DecodeOptions:
-        """Fills what the request leaves open with the model's defaults.
-
-        Raises:
-            InputError: a value out of its range.
-        """
-        defaults = self._model.sampling
-        if seed is not None and not 0 <= seed < SEED_LIMIT:
-            raise InputError(f"seed must be from 0 to {SEED_LIMIT - 1}.", param="seed")
-        given = {
-            name: value
-            for name in ("temperature", "top_k", "top_p", "repetition_penalty")
-            if (value := getattr(sampling, name)) is not None
-        }
-        base = DecodeOptions(
-            temperature=defaults.temperature,
-            top_k=defaults.top_k,
-            top_p=defaults.top_p,
-            repetition_penalty=defaults.repetition_penalty,
-            greedy=sampling.greedy,
-            seed=new_seed() if seed is None else seed,
-        )
-        return replace(base, **given)
+        return self._planner.plan(message, self._conditioning(message.voice), self._route)

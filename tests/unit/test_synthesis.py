@@ -218,7 +218,7 @@ def test_a_text_is_split_where_the_model_s_audio_would_not_last(
         return max(longest_plausible_s(segment.spoken, "en") for segment in segments)
 
     # as if this model's audio lasted a fifth as long
-    monkeypatch.setattr("app.synthesis.synthesizer._PLAUSIBLE_PER_CALM", 2.0 / 5)
+    monkeypatch.setattr("app.synthesis.planning._PLAUSIBLE_PER_CALM", 2.0 / 5)
     speech = synthesizer._model.speech
     sizes = speech.vocoder.sizes
     audio_s = speech.max_audio_tokens * sizes.code_stride / sizes.input_sample_rate
