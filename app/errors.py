@@ -10,6 +10,7 @@ AudioVoiceError
 ├── RefusedError            403  a policy says no (licence not accepted, consent missing)
 ├── BusyError               429  the queue is full; try again after `retry_after_s`
 ├── UnavailableError        503  not now: loading, worker lost, shutting down
+├── DoesNotFitError         507  the model needs more memory than its budget allows at all
 ├── OutputError             500  the audio made did not pass its checks; a retry would not help
 ├── ModelFileError          500  a model file is missing, truncated or of the wrong shape
 ├── SettingsError           500  `.env` or the environment is wrong; the program stops with code 2
@@ -146,6 +147,13 @@ class UnavailableError(AudioVoiceError):
     error_type = "service_unavailable"
     default_code = "unavailable"
     should_retry = True
+
+
+class DoesNotFitError(AudioVoiceError):
+    """The model needs more memory than its budget allows, whatever else is unloaded."""
+
+    status = 507
+    default_code = "does_not_fit"
 
 
 class OutputError(AudioVoiceError):

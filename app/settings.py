@@ -158,6 +158,21 @@ class Settings(BaseSettings):
     sample_route: Literal["auto", "gpu", "cpu"] = "auto"
     """Where training makes its samples: `gpu`, or `cpu` for a process beside the training."""
 
+    model_idle_s: float = Field(default=900.0, ge=0)
+    """Seconds after which a model that nobody uses is unloaded, but for the default; 0: never."""
+
+    model_wait_s: float = Field(default=30.0, ge=0)
+    """Seconds a request waits for its model to be loaded before it gets a 503 with Retry-After."""
+
+    memory_preset: Literal["none", "vram-8gb", "vram-12gb", "vram-24gb"] = "none"
+    """Budget of GPU memory by the size of the card, with room left for the driver and a screen."""
+
+    vram_budget_gb: float = Field(default=0.0, ge=0)
+    """GPU memory that all models together may take, in GB; wins over MEMORY_PRESET; 0: the card."""
+
+    ram_budget_gb: float = Field(default=0.0, ge=0)
+    """Memory that models on the CPU may take together, in GB; 0: nine tenths of the machine's."""
+
     heartbeat_s: float = Field(default=2.0, gt=0)
     """Seconds between the worker's signs of life."""
 

@@ -26,6 +26,7 @@ SECTIONS = {
     "max_input_chars": "Limits",
     "max_batch_rows": "Synthesis",
     "threads": "Device",
+    "model_idle_s": "Memory",
     "heartbeat_s": "Worker",
     "log_level": "Log",
     "data": "Training data",
