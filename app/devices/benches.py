@@ -35,6 +35,7 @@ class BenchedDevice:
 class _Bench:
     reason: str
     review_at: float
+    is_reviewed: bool = False
 
 
 class Benches:
@@ -59,10 +60,21 @@ class Benches:
             for device, bench in self._benched.items()
         )
 
-    @property
-    def due(self) -> str | None:
-        """A device whose review is due; None when there is none."""
-        return next((b.device for b in self.benched if b.review_in_s == 0), None)
+    def take_due(self) -> str | None:
+        """Returns a device whose review is due, for one caller to make it; None when none is.
+
+        Whoever takes it answers with `note_review`, or with `put_off` where it could not be made.
+        """
+        for bench in self.benched:
+            if bench.review_in_s == 0 and not self._benched[bench.device].is_reviewed:
+                self._benched[bench.device].is_reviewed = True
+                return bench.device
+        return None
+
+    def put_off(self, device: str) -> None:
+        """Gives a review back that was taken and not made."""
+        if device in self._benched:
+            self._benched[device].is_reviewed = False
 
     def note_loss(self, device: str, reason: str, *, at_once: bool = False) -> bool:
         """Counts a worker lost on a device.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +83,9 @@ def find_bundle(name: str, settings: Settings) -> Bundle:
     """
     if name == BUILTIN:
         return read_folder(builtin_folder(), BUILTIN)
-    under_models = settings.models_dir / name
-    if _is_plain(name) and under_models.exists():
-        return _read_path(under_models, name)
+    under_models = dict(model_paths(settings.models_dir)).get(name)
+    if under_models is not None:
+        return read_model(under_models, name)
     if name == XTTS_V2:
         raise NotFoundError(
             f"{XTTS_V2} is not in {settings.models_dir} yet: accept its licence "
@@ -96,7 +96,7 @@ def find_bundle(name: str, settings: Settings) -> Bundle:
         )
     path = Path(name).expanduser()
     if path.exists():
-        return _read_path(path, path.stem if path.is_file() else path.resolve().name)
+        return read_model(path, name_of_path(path))
     known = ", ".join(b.name for b in list_bundles(settings) if b.name != XTTS_V2)
     raise NotFoundError(
         f"There is no model {name!r}: it is neither a folder or file here nor one of {known}, "
@@ -106,12 +106,37 @@ def find_bundle(name: str, settings: Settings) -> Bundle:
 
 
 def list_bundles(settings: Settings) -> list[Bundle]:
-    """Returns the built-in bundle and each readable one directly under MODELS_DIR, by name.
+    """Returns the built-in bundle and each readable one under MODELS_DIR, by name.
 
-    A folder there that is no readable bundle is named in the log with its fault.
+    What lies there and can't be read is named in the log with its fault.
     """
-    found = (_read_or_warn(path) for path in _visible_folders(settings.models_dir))
+    found = (_read_or_warn(*entry) for entry in model_paths(settings.models_dir))
     return [read_folder(builtin_folder(), BUILTIN), *(bundle for bundle in found if bundle)]
+
+
+def model_paths(models_dir: Path) -> Iterator[tuple[str, Path]]:
+    """Yields name and path of everything under MODELS_DIR that is meant to be a model.
+
+    Each folder is one, and so is each checkpoint file in a folder that is no bundle itself:
+    `run/checkpoint_epoch_2` for `run/checkpoint_epoch_2.pt`. Hidden folders are none.
+    """
+    for folder in _visible_folders(models_dir):
+        if any((folder / name).is_file() for name in (MANIFEST_FILE, *_COQUI_WEIGHTS)):
+            yield folder.name, folder
+            continue
+        checkpoints = [path for path in sorted(folder.glob("checkpoint*")) if _is_weights(path)]
+        yield from ((f"{folder.name}/{path.stem}", path) for path in checkpoints)
+        if not checkpoints:
+            yield folder.name, folder
+
+
+def read_model(path: Path, name: str) -> Bundle:
+    """Reads a bundle folder, a stock coqui folder or a checkpoint file.
+
+    Raises:
+        ModelFileError: a file that belongs to it is missing or unreadable.
+    """
+    return read_folder(path, name) if path.is_dir() else replace(read_checkpoint(path), name=name)
 
 
 def read_folder(folder: Path, name: str) -> Bundle:
@@ -147,20 +172,20 @@ def read_checkpoint(weights: Path) -> Bundle:
     )
 
 
-def _is_plain(name: str) -> bool:
-    """Says whether this is a name and no path."""
-    return Path(name).name == name and name != ".."
+def name_of_path(path: Path) -> str:
+    """Returns what a model is called that is given by its path."""
+    return path.stem if path.is_file() else path.resolve().name
 
 
-def _read_path(path: Path, name: str) -> Bundle:
-    return read_folder(path, name) if path.is_dir() else read_checkpoint(path)
+def _is_weights(path: Path) -> bool:
+    return path.suffix in _WEIGHT_SUFFIXES and path.is_file()
 
 
-def _read_or_warn(folder: Path) -> Bundle | None:
+def _read_or_warn(name: str, path: Path) -> Bundle | None:
     try:
-        return read_folder(folder, folder.name)
+        return read_model(path, name)
     except ModelFileError as error:
-        _log.warning("%s is not listed as a model: %s", folder, error.message)
+        _log.warning("%s is not listed as a model: %s", path, error.message)
         return None
 
 

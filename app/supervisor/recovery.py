@@ -6,6 +6,7 @@ Knows no sockets and no requests, and never imports torch.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import time
@@ -41,6 +42,8 @@ class Recovery:
         settings: DEVICE, and where probes are remembered.
         clock: seconds that never go back.
         try_device: probes a device anew; blocks. The real probe if None.
+        shared: where losses are counted together with those of other models' workers; its own
+            if None. A want of memory is a model's own affair, and benches the device for it alone.
     """
 
     def __init__(
@@ -48,11 +51,13 @@ class Recovery:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         try_device: Callable[[str], ProbeReport] | None = None,
+        shared: Benches | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._try_device = try_device or (lambda name: probe(settings, name, use_cache=False))
-        self._benches = Benches(clock)
+        self._shared = Benches(clock) if shared is None else shared
+        self._too_small = Benches(clock)
         self._busy_at = clock()
         self._reprobe = False
         self._reprobed_at: float | None = None
@@ -60,7 +65,9 @@ class Recovery:
     @property
     def benched(self) -> tuple[BenchedDevice, ...]:
         """The devices that are not used for now."""
-        return self._benches.benched
+        shared = self._shared.benched
+        names = {bench.device for bench in shared}
+        return (*shared, *(b for b in self._too_small.benched if b.device not in names))
 
     def next_place(self) -> PlaceOrder:
         """Returns what the next worker is told."""
@@ -86,7 +93,9 @@ class Recovery:
             if self._reprobe:
                 self._forget(run.device)
         why = run.error.message.rstrip(".") if run.error else run.ending
-        was_benched = self._benches.note_loss(run.device, why, at_once=code == OUT_OF_MEMORY)
+        is_full = code == OUT_OF_MEMORY
+        benches = self._too_small if is_full else self._shared
+        was_benched = benches.note_loss(run.device, why, at_once=is_full)
         if was_benched:
             _log.error("%s is benched, the CPU takes over: %s", run.device, why)
         return was_benched
@@ -97,32 +106,40 @@ class Recovery:
             for name in {device or CPU, self._settings.device}:
                 forget(self._settings, name)
 
-    def is_time_to_return(self, place: PlaceOrder, is_idle: bool) -> bool:
-        """Says whether to start a worker anew that was kept off a device.
+    def is_time_to_move(self, run: WorkerRun, is_idle: bool) -> bool:
+        """Says whether a worker is to be started anew elsewhere: back on a device that may be used
+        again, or off one that other workers were lost on.
 
         Args:
-            place: what the worker was told.
+            run: the worker as it is.
             is_idle: nobody waits for it now. Asked for often, so that a long idle time shows.
         """
         now = self._clock()
         if not is_idle:
             self._busy_at = now
-        may_return = place.device == CPU and not self.benched
-        return may_return and is_idle and now - self._busy_at >= IDLE_S
+        may_return = run.place.device == CPU and not self.benched
+        must_leave = run.device in {bench.device for bench in self.benched}
+        return (may_return or must_leave) and is_idle and now - self._busy_at >= IDLE_S
 
     async def review(self) -> None:
         """Probes the device whose review is due, if one is; a passed probe frees it."""
-        device = self._benches.due
-        if device is None:
-            return
+        for benches in (self._shared, self._too_small):
+            device = benches.take_due()
+            if device is not None:
+                await self._review(device, benches)
+
+    async def _review(self, device: str, benches: Benches) -> None:
         _log.info("trying whether %s may be used again", device)
         try:
             report = await run_in_daemon(lambda: self._try_device(device), "review of a device")
+        except asyncio.CancelledError:
+            benches.put_off(device)
+            raise
         except (AudioVoiceError, OSError) as error:
-            self._benches.note_review(device, passed=False, reason=str(error))
+            benches.note_review(device, passed=False, reason=str(error))
             return
         passed = report.usable and report.device == device
-        self._benches.note_review(device, passed, f"{report.verdict}: {report.detail}")
+        benches.note_review(device, passed, f"{report.verdict}: {report.detail}")
         _log.warning(
             "%s %s: %s", device, "may be used again" if passed else "stays benched", report.verdict
         )

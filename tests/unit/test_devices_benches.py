@@ -60,11 +60,14 @@ def test_want_of_memory_benches_at_once() -> None:
 def test_a_review_falls_due_and_its_answer_counts() -> None:
     clock = Clock()
     benches = bench_of_three(clock)
-    assert benches.due is None
+    assert benches.take_due() is None
     clock.now += REVIEW_AFTER_S
-    assert benches.due == "cuda"
+    assert benches.take_due() == "cuda"
+    assert benches.take_due() is None  # one review at a time
+    benches.put_off("cuda")
+    assert benches.take_due() == "cuda"
     benches.note_review("cuda", passed=False, reason="gpu_dead")
-    assert benches.due is None
+    assert benches.take_due() is None
     assert benches.benched[0].reason == "gpu_dead"
     assert benches.benched[0].review_in_s == 2 * REVIEW_AFTER_S
     clock.now += 2 * REVIEW_AFTER_S

@@ -113,7 +113,7 @@ def test_a_probe_that_fails_in_review_keeps_the_device_benched(
         raise DeviceError("torch does not start.")
 
     recovery = Recovery(settings_of(), lambda: now[0], try_device)
-    recovery._benches.note_loss("cuda", "no memory", at_once=True)
+    recovery._too_small.note_loss("cuda", "no memory", at_once=True)
     now[0] += 600
     asyncio.run(recovery.review())
     assert recovery.benched[0].reason == "torch does not start."
