@@ -170,11 +170,12 @@ def listen(
         duration_s,
         word_errors(sentence.text, heard),
         character_errors(sentence.text, heard),
-        _fault(sentence, samples, duration_s),
+        fault_of(sentence, samples, duration_s),
     )
 
 
-def _fault(sentence: Sentence, samples: npt.NDArray[np.float32] | None, duration_s: float) -> str:
+def fault_of(sentence: Sentence, samples: npt.NDArray[np.float32] | None, duration_s: float) -> str:
+    """Returns what can be told without listening, as `Heard.fault`."""
     if samples is None:
         return "refused"
     if float(np.sqrt(np.mean(samples**2))) < _SILENT_RMS:
