@@ -47,6 +47,20 @@ def test_every_stage_leaves_its_results(work_dir: Path) -> None:
     assert "## decoder" in (work_dir / "report.md").read_text()
 
 
+def test_recordings_are_played_at_other_speeds_for_training_alone(work_dir: Path) -> None:
+    from train.pretrain.corpus import Corpus
+
+    corpus = Corpus(work_dir / "data")
+    plain = {clip.name: clip for clip in corpus.select(held_out=False)}
+    altered = [c for c in corpus.select(held_out=False, altered=True) if c.speed != 1.0]
+    assert len(altered) == len(plain) == 9
+    assert corpus.select(held_out=True, altered=True) == corpus.select(held_out=True)
+    for clip in altered:
+        source = plain[clip.name.removesuffix("_x1.05")]
+        assert clip.num_samples == pytest.approx(source.num_samples / 1.05, rel=0.02)
+        assert clip.times == pytest.approx([time / 1.05 for time in source.times], abs=0.002)
+
+
 def test_the_bundle_loads_and_speaks(work_dir: Path) -> None:
     bundle = read_folder(work_dir / "bundle", "toy")
     assert bundle.manifest is not None

@@ -40,6 +40,8 @@ class Clip:
     num_frames: int
     #: middle of each symbol in seconds; empty where unknown
     times: tuple[float, ...] = ()
+    #: speed at which the recording was played; 1: as it is
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Utterance:
     code_mel: npt.NDArray[np.float16]
     style_mel: npt.NDArray[np.float16]
     times: tuple[float, ...]
+    speed: float = 1.0
 
 
 class Corpus:
@@ -91,12 +94,19 @@ class Corpus:
         """Returns every clip's DVAE log-mel in one mapped array [frames, 80]."""
         return self._code_mels
 
-    def select(self, *, held_out: bool, speaker: str | None = None) -> list[Clip]:
-        """Returns the clips of one split, of one speaker or all."""
+    def select(
+        self, *, held_out: bool, speaker: str | None = None, altered: bool = False
+    ) -> list[Clip]:
+        """Returns the clips of one split, of one speaker or all.
+
+        Recordings played at another speed are left out unless `altered` ones are asked for too.
+        """
         return [
             clip
             for clip in self.clips
-            if clip.held_out == held_out and speaker in (None, clip.speaker)
+            if clip.held_out == held_out
+            and speaker in (None, clip.speaker)
+            and (altered or clip.speed == 1.0)
         ]
 
 
@@ -128,6 +138,7 @@ def write_corpus(folder: Path, utterances: Iterator[Utterance]) -> int:
                     frame_start=frames,
                     num_frames=len(item.code_mel),
                     times=item.times,
+                    speed=item.speed,
                 )
             )
             audio.write(item.audio.tobytes())

@@ -12,8 +12,9 @@ import random
 import re
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class Task:
     path: Path | None = None
     #: flite voice whose reading of the same text gives a recording its symbol times
     guide_voice: str = ""
+    #: other speeds at which the recording is prepared too
+    speeds: tuple[float, ...] = ()
 
 
 def prepare(recipe: Recipe, data_dir: Path, folder: Path, workers: int) -> int:
@@ -61,14 +64,14 @@ def prepare(recipe: Recipe, data_dir: Path, folder: Path, workers: int) -> int:
     """
     tasks = list_tasks(recipe.data, data_dir, recipe.seed)
     make = partial(
-        make_utterance,
+        make_utterances,
         language=recipe.data.language,
         max_s=recipe.data.max_s,
         frames_per_code=recipe.frames_per_code,
     )
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         made = pool.map(make, tasks, chunksize=_CHUNK)
-        return write_corpus(folder, (item for item in made if item is not None))
+        return write_corpus(folder, chain.from_iterable(made))
 
 
 def list_tasks(part: DataPart, data_dir: Path, seed: int) -> list[Task]:
@@ -89,8 +92,7 @@ def list_tasks(part: DataPart, data_dir: Path, seed: int) -> list[Task]:
     rng = random.Random(seed)  # noqa: S311 - no secret
     held_out = set(rng.sample(sorted(prompts), min(part.held_out, len(prompts))))
     tasks = [
-        Task(t.name, t.speaker, t.text, prompt in held_out, t.voice, t.path, t.guide_voice)
-        for prompt, t in recorded
+        replace(t, held_out=True, speeds=()) if prompt in held_out else t for prompt, t in recorded
     ]
     for speaker in part.speakers:
         if isinstance(speaker, FliteSpeaker):
@@ -115,7 +117,15 @@ def _recorded(speaker: FolderSpeaker, folder: Path, guide: str) -> list[tuple[st
                 raise SettingsError(
                     f"{folder / 'wavs' / row[0]} has no audio file; remove its row."
                 )
-            task = Task(row[0], speaker.name, row[1], False, path=path, guide_voice=guide)
+            task = Task(
+                name=row[0],
+                speaker=speaker.name,
+                text=row[1],
+                held_out=False,
+                path=path,
+                guide_voice=guide,
+                speeds=tuple(speaker.speeds),
+            )
             found.append((prompt, task))
     return found
 
@@ -141,10 +151,10 @@ def _synthetic(
         yield Task(f"{speaker.name}_{i:05d}", speaker.name, text, False, voice=speaker.voice)
 
 
-def make_utterance(
+def make_utterances(
     task: Task, *, language: str, max_s: float, frames_per_code: int
-) -> Utterance | None:
-    """Prepares one sentence; None where it is longer than `max_s` or has no speech."""
+) -> list[Utterance]:
+    """Prepares one sentence at all its speeds; nothing where it is too long or has no speech."""
     torch.set_num_threads(1)
     phonemes = phonemize(task.text, language)
     symbols = split_symbols(phonemes)
@@ -155,14 +165,14 @@ def make_utterance(
         samples, rate, segments = speak(task.text, task.voice)
     samples, start_s = _trim(samples, rate)
     if not symbols or not 0.3 < len(samples) / rate < max_s:
-        return None
+        return []
     audio, code, style = _features(samples, rate, frames_per_code)
     times: tuple[float, ...] = ()
     if segments:
         times = _shift(flite_times(symbols, segments), start_s)
     elif task.guide_voice:
         times = _times_by_guide(symbols, task, code, frames_per_code)
-    return Utterance(
+    plain = Utterance(
         name=task.name,
         speaker=task.speaker,
         text=task.text,
@@ -172,6 +182,28 @@ def make_utterance(
         code_mel=code,
         style_mel=style,
         times=times,
+    )
+    faster = (_at_speed(plain, samples, rate, speed, frames_per_code) for speed in task.speeds)
+    return [plain, *faster]
+
+
+def _at_speed(
+    plain: Utterance,
+    samples: npt.NDArray[np.float32],
+    rate: int,
+    speed: float,
+    frames_per_code: int,
+) -> Utterance:
+    """Returns a recording as if it had been played at another speed, as a tape is."""
+    audio, code, style = _features(samples, round(rate * speed), frames_per_code)
+    return replace(
+        plain,
+        name=f"{plain.name}_x{speed:g}",
+        audio=audio,
+        code_mel=code,
+        style_mel=style,
+        times=tuple(round(time / speed, 3) for time in plain.times),
+        speed=speed,
     )
 
 

@@ -25,20 +25,27 @@ _EVALUATION_ROWS = 16
 
 
 class GptJob:
-    """Trains the GPT on the rows of one source."""
+    """Trains the GPT on the rows of one source.
 
-    def __init__(self, module: PackedGpt, source: RowSource, part: GptPart, seed: int) -> None:
+    Short clips first and guided attention teach a `fresh` GPT to read; one that can already needs
+    neither.
+    """
+
+    def __init__(
+        self, module: PackedGpt, source: RowSource, part: GptPart, seed: int, *, fresh: bool = True
+    ) -> None:
         self.module = module
         self._source = source
         self._part = part
         self._seed = seed
+        self._fresh = fresh
 
     def losses(self, step: int, process: int) -> dict[str, Tensor]:
         """Cross-entropy of the codes, distance of the drawn mel, guided attention."""
-        batch = self._source.draw(step, process)
+        batch = self._source.draw(step, process, short_first=self._fresh)
         rng = np.random.default_rng((self._seed, step, process, 1))
         prompt = self.module.prompt(self._source.style_mels(rng, int(rng.integers(*_STYLE_FRAMES))))
-        guided = step < self._part.guide_steps
+        guided = self._fresh and step < self._part.guide_steps
         latents, guide = self.module(batch, prompt, self._part.guide_width if guided else None)
         code = code_loss(self.module, batch, latents)
         mel = mel_loss(self.module, batch, latents)

@@ -95,11 +95,11 @@ class RowSource:
         self._lengths = np.array([row.length for row in self.rows])
         self._buckets = np.array_split(np.arange(len(self.rows)), min(_NUM_BUCKETS, len(rows)))
 
-    def draw(self, step: int, process: int = 0) -> PackedBatch:
+    def draw(self, step: int, process: int = 0, *, short_first: bool = True) -> PackedBatch:
         """Returns the training batch of a step: rows of one length bucket, codes noised."""
         part = self._recipe.gpt
         rng = np.random.default_rng((self._recipe.seed, step, process))
-        buckets = self._allowed(step)
+        buckets = self._allowed(step) if short_first else self._buckets
         mass = np.array([(self._weights * self._lengths)[b].sum() for b in buckets])
         bucket = buckets[rng.choice(len(buckets), p=mass / mass.sum())]
         count = max(2, part.tokens // int(self._lengths[bucket].max()))

@@ -35,6 +35,9 @@ class FolderSpeaker(_Part):
     """Where the recordings come from."""
     path: str
     """Folder with `metadata.csv` and `wavs/`, relative to the data folder."""
+    speeds: list[float] = []
+    """Speeds at which each recording is played once more to the GPT, pitch moving along: more
+    speech where there is little. Never of held-out clips, and for no other stage."""
     prompt_pattern: str = ""
     """Regular expression whose first group is the prompt of a clip id; empty: the text is."""
     weight: float = 1.0
@@ -104,6 +107,8 @@ class GptPart(_Part):
     max_text_tokens: int = 250
     steps: int = 3000
     rate: float = 1e-3
+    rate_from_bundle: float = 7e-4
+    """The rate where training goes on from a bundle, whose weights need no large steps."""
     warmup: int = 150
     flat: float = 0.5
     """Share of the steps before the rate falls."""

@@ -122,7 +122,7 @@ def run_gpt(work: Workspace) -> None:
     job = gpt_job(work)
     options = LoopOptions(
         steps=part.steps,
-        rate=part.rate,
+        rate=part.rate if work.start_from is None else part.rate_from_bundle,
         warmup=part.warmup,
         flat=part.flat,
         average=part.average,
@@ -243,12 +243,13 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
 
 def gpt_job(work: Workspace) -> GptJob:
     """Returns the untrained GPT with its batches."""
-    source = _rows(work, held_out=False)
-    return GptJob(new_gpt(work), source, work.recipe.gpt, work.recipe.seed)
+    source = _rows(work, held_out=False, altered=True)
+    fresh = work.start_from is None
+    return GptJob(new_gpt(work), source, work.recipe.gpt, work.recipe.seed, fresh=fresh)
 
 
-def _rows(work: Workspace, *, held_out: bool) -> RowSource:
-    clips = work.corpus.select(held_out=held_out)
+def _rows(work: Workspace, *, held_out: bool, altered: bool = False) -> RowSource:
+    clips = work.corpus.select(held_out=held_out, altered=altered)
     return RowSource(work.recipe, work.corpus, work.codes, work.vocabulary, work.mel_stats, clips)
 
 
