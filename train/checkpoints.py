@@ -1,36 +1,54 @@
 """Training state on disk: whole or not at all, with its checksum in its name.
 
-A checkpoint is one file `step-00001200-<16 hex of its SHA-256>.pt` of tensors and plain numbers.
-Knows nothing of what the state means.
+A checkpoint is one file `step-00001200-<16 hex of its SHA-256>.pt` of tensors and plain numbers,
+written as it is made: no second copy in memory. Which one is newest goes by the step, never by a
+clock. Knows nothing of what the state means.
 """
 
 from __future__ import annotations
 
-import io
+import errno
+import hashlib
 import logging
+import os
 import re
+import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from app.files import sha256_of_bytes, write_atomic
+from app.errors import OutputError
+from app.files import sha256_of_file, sync_folder
 
 _NAME_RE = re.compile(r"step-(\d{8})-([0-9a-f]{16})\.pt")
 _log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any], *, keep: int = 2) -> Path:
-    """Saves `state` and removes all but the newest `keep` checkpoints of the folder."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    path = folder / f"step-{step:08d}-{sha256_of_bytes(content)[:16]}.pt"
-    write_atomic(path, content)
-    for old in list_checkpoints(folder)[keep:]:
-        with suppress(FileNotFoundError):
-            old.unlink()
+    """Saves `state` and removes all but the newest `keep` checkpoints of the folder.
+
+    On a full disk, older checkpoints than the newest make room before it is given up.
+
+    Raises:
+        OutputError: the disk is full or can't be written to; what was saved before is as it was.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        try:
+            path = _write(folder, step, state)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not _remove_older(folder, keep=1):
+                raise
+            path = _write(folder, step, state)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} can't be written to ({error.strerror}), so step {step} is not saved; "
+            "what was saved before is whole. Make room or mend the disk."
+        ) from error
+    _remove_older(folder, keep=keep)
     return path
 
 
@@ -43,13 +61,82 @@ def list_checkpoints(folder: Path) -> list[Path]:
 def load_newest(folder: Path) -> dict[str, Any] | None:
     """Returns the newest state whose checksum fits, or None; a damaged file is named and passed."""
     for path in list_checkpoints(folder):
-        content = path.read_bytes()
         match = _NAME_RE.fullmatch(path.name)
-        if match is None or sha256_of_bytes(content)[:16] != match[2]:
+        if match is None or sha256_of_file(path)[:16] != match[2]:
             _log.warning("%s is damaged; going on from the checkpoint before it.", path)
             continue
-        state: dict[str, Any] = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return state
     return None
+
+
+class HashingStream:
+    """Passes bytes on to a file and sums them up.
+
+    An error of the file is kept for the caller: in the middle of `torch.save` it would end the
+    process.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+        self._error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Writes `data`; after an error, nothing any more."""
+        if self._error is None:
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self._error = error
+        self._digest.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Is called by torch."""
+
+    def sync_or_raise(self) -> str:
+        """Makes all that was written durable and returns its hex SHA-256.
+
+        Raises:
+            OSError: a byte could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        return self._digest.hexdigest()
+
+
+def _write(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    handle, name = tempfile.mkstemp(prefix=".step-", suffix=".part", dir=folder)
+    part = Path(name)
+    try:
+        # unbuffered: an error must come while it can still be told
+        with os.fdopen(handle, "wb", buffering=0) as stream:
+            hashing = HashingStream(stream)
+            torch.save(state, hashing)
+            digest = hashing.sync_or_raise()
+        path = folder / f"step-{step:08d}-{digest[:16]}.pt"
+        part.replace(path)
+        sync_folder(folder)
+    finally:
+        with suppress(FileNotFoundError):
+            part.unlink()
+    return path
+
+
+def _remove_older(folder: Path, *, keep: int) -> bool:
+    """Removes all but the newest; says whether there was one to remove."""
+    old = list_checkpoints(folder)[keep:]
+    for path in old:
+        with suppress(FileNotFoundError):
+            path.unlink()
+    return bool(old)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left half written; a folder has one writer."""
+    for path in folder.glob(".step-*.part"):
+        with suppress(FileNotFoundError):
+            path.unlink()

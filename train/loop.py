@@ -11,14 +11,10 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -27,10 +23,11 @@ from torch import Tensor, nn
 
 from app.errors import OutputError, SettingsError
 from train.checkpoints import load_newest, save_checkpoint
+from train.optimizers import make_optimizer
 from train.parallel import any_process, average_gradients
+from train.stopping import stop_on_signals
 
 _MAX_REFUSED_IN_A_ROW = 20
-_SLOW_SHARE = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -117,30 +114,6 @@ def rate_at(step: int, options: LoopOptions) -> float:
     return options.rate * max(0.05, left)
 
 
-def make_optimizer(module: nn.Module, options: LoopOptions) -> torch.optim.AdamW:
-    """Returns AdamW with one group for each pair of (slow or not, decayed or not).
-
-    Each group's `share` is what it takes of the step's rate; vectors and scalars don't decay.
-    """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        kind = (name.startswith(options.slow) if options.slow else False, parameter.ndim > 1)
-        groups.setdefault(kind, []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {
-                "params": parameters,
-                "share": _SLOW_SHARE if is_slow else 1.0,
-                "weight_decay": options.weight_decay if is_decayed else 0.0,
-            }
-            for (is_slow, is_decayed), parameters in sorted(groups.items(), key=lambda g: g[0])
-        ],
-        lr=options.rate,
-        betas=options.betas,
-        fused=True,
-    )
-
-
 def fit(
     job: Job,
     folder: Path,
@@ -155,7 +128,13 @@ def fit(
         SettingsError: `folder` holds training of other sizes.
     """
     job.module.to(accelerator.device)
-    optimizer = make_optimizer(job.module, options)
+    optimizer = make_optimizer(
+        job.module,
+        rate=options.rate,
+        betas=options.betas,
+        weight_decay=options.weight_decay,
+        slow=options.slow,
+    )
     torch.manual_seed(options.seed)
     progress = _resume(job, folder, optimizer)
     started = last_save = time.monotonic()
@@ -165,7 +144,7 @@ def fit(
     means: dict[str, float] = {}
     reason = "finished"
     job.module.train()
-    with _stop_on_sigterm() as asked:
+    with stop_on_signals() as asked:
         while progress.step < options.steps:
             for name, value in _step(job, optimizer, progress, options, accelerator).items():
                 sums[name] = sums.get(name, 0.0) + value
@@ -294,22 +273,3 @@ def _resume(job: Job, folder: Path, optimizer: torch.optim.Optimizer) -> _Progre
     average = {name: value.to(device) for name, value in state["average"].items()}
     _log.info("resumed at step %d after %.1f min", state["step"], state["trained_s"] / 60)
     return _Progress(state["step"], state["trained_s"], average)
-
-
-@contextmanager
-def _stop_on_sigterm() -> Iterator[threading.Event]:
-    """Yields an event that SIGTERM and SIGINT set; only the main thread can catch signals."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        asked.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

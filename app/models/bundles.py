@@ -16,7 +16,7 @@ from typing import Literal
 
 import app
 from app.errors import ModelFileError, NotFoundError
-from app.models.config import read_config, read_json
+from app.models.config import FrontEnd, read_config, read_json
 from app.models.manifest import MANIFEST_FILE, Manifest, read_manifest
 from app.settings import Settings
 
@@ -47,7 +47,7 @@ class Bundle:
 
     `name` is what requests and lists call it; `voices_dir` holds `<voice>.safetensors` files and
     `speakers` is coqui's file of stored voices. `version` and `licence` are empty where no file
-    states them.
+    states them. `front_end` is what the tokenizer is fed with.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Bundle:
     version: str
     licence: str
     languages: tuple[str, ...]
+    front_end: FrontEnd = "letters"
 
 
 def builtin_folder() -> Path:
@@ -195,7 +196,7 @@ def _gather(
     config = _file_or_raise(folder, CONFIG_FILE)
     decoder = _file_if_there(folder / DECODER_FILE)
     source = read_json(folder / SOURCE_FILE) if (folder / SOURCE_FILE).is_file() else {}
-    languages = manifest.languages if manifest else read_config(config, decoder).languages
+    described = manifest or read_config(config, decoder)
     return Bundle(
         name=name,
         kind=kind,
@@ -209,7 +210,8 @@ def _gather(
         manifest=manifest,
         version=manifest.version if manifest else str(source.get("revision", "")),
         licence=manifest.licence if manifest else str(source.get("licence", "")),
-        languages=tuple(languages),
+        languages=tuple(described.languages),
+        front_end=described.front_end,
     )
 
 

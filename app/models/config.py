@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from app.errors import ModelFileError
 from app.models.manifest import SamplingDefaults
+
+FrontEnd = Literal["letters", "phonemes"]
 
 _STOCK_LANGUAGES = (
     *("en", "es", "fr", "de", "it", "pt", "pl", "tr", "ru"),
@@ -40,7 +42,8 @@ class ModelConfig:
     """What the rest of the program needs of `config.json` and `decoder.json`.
 
     `model_args` and `decoder_args` are as the files have them, for the engine, which knows and
-    checks their keys; `decoder_args` is None where the decoder has stock's sizes.
+    checks their keys; `decoder_args` is None where the decoder has stock's sizes. `front_end` is
+    the one key of ours: checkpoints have no manifest to say it (stock passes over unknown keys).
     """
 
     path: Path
@@ -53,6 +56,7 @@ class ModelConfig:
     languages: tuple[str, ...]
     sampling: SamplingDefaults
     reference: ReferenceLengths
+    front_end: FrontEnd = "letters"
 
 
 def read_config(config_path: Path, decoder_path: Path | None = None) -> ModelConfig:
@@ -112,7 +116,17 @@ def _build(
         languages=tuple(data.get("languages") or _STOCK_LANGUAGES),
         sampling=_sampling(data),
         reference=_reference(data),
+        front_end=_front_end(data),
     )
+
+
+def _front_end(data: Mapping[str, Any]) -> FrontEnd:
+    name = data.get("front_end", "letters")
+    if name == "letters":
+        return "letters"
+    if name == "phonemes":
+        return "phonemes"
+    raise ValueError(f"front_end is {name!r} and must be letters or phonemes")
 
 
 def _sampling(data: Mapping[str, Any]) -> SamplingDefaults:

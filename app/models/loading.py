@@ -83,9 +83,8 @@ def load_model(
     if bundle.manifest is not None:
         verify_files_or_raise(bundle.folder, bundle.manifest)
     config = read_config(bundle.config, bundle.decoder)
-    front_end = bundle.manifest.front_end if bundle.manifest else "letters"
     with _naming(bundle.vocab):
-        tokenizer = TextTokenizer.from_file(bundle.vocab, front_end)
+        tokenizer = TextTokenizer.from_file(bundle.vocab, bundle.front_end)
     state = read_state(bundle.weights)
     speech = _make_speech(bundle, config, state, tokenizer, device, dtype)
     voices = read_bundle_voices(bundle, config, device)

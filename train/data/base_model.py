@@ -57,13 +57,12 @@ def describe_base(bundle: Bundle) -> BaseModel:
         raise ModelFileError(
             f"{bundle.config} is of an XTTS v1 model; only XTTS v2 can be trained."
         )
-    front_end: FrontEnd = bundle.manifest.front_end if bundle.manifest else "letters"
-    tokenizer = load_tokenizer(bundle.vocab, front_end)
+    tokenizer = load_tokenizer(bundle.vocab, bundle.front_end)
     args = config.model_args
     return BaseModel(
         name=bundle.name,
         vocab=bundle.vocab,
-        front_end=front_end,
+        front_end=bundle.front_end,
         languages=tuple(code for code in bundle.languages if code in tokenizer.languages),
         # stock refuses a text of gpt_max_text_tokens, as the engine does
         max_text_tokens=int(args.get("gpt_max_text_tokens") or 402) - 1,

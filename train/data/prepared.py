@@ -170,6 +170,14 @@ class PreparedClips(Sequence[PreparedClip]):
         """Returns a stretch of the DVAE's log-mel, [80, frames]; see `style_mel`."""
         return _stretch(self._arrays(clip).code_mel, start, num_frames)
 
+    def fault_of(self, clip: PreparedClip) -> str:
+        """Returns what is wrong with a clip's arrays in a sentence; empty where nothing is."""
+        try:
+            self._arrays(clip)
+        except InputError as error:
+            return error.message
+        return ""
+
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_shards": {}, "_seen": set()}
 
