@@ -28,6 +28,9 @@ FOREIGN_KEYS = frozenset({"API_BIND", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE
 #: Keys of the trainer (`train/options.py`), which shares `.env`; a test holds the two equal.
 TRAINING_KEYS = frozenset(
     {
+        *("ACCUMULATION", "BATCH_TOKENS", "COQUI_COMPATIBLE_MASK", "DROPOUT"),
+        *("GRAD_CHECKPOINTING", "LEARNING_RATE", "LORA_RANK", "NUM_EPOCHS", "OPTIMIZER"),
+        *("SAVE_EVERY_MIN", "TRAIN_OUTPUT_DIR", "TRAIN_RUNS_DIR", "TRAIN_SEED", "WARMUP"),
         *("BASE_MODEL", "DATA", "DATA_WORKERS", "EVAL_SHARE", "MAX_TRAIN_SAMPLES"),
         *("TRAIN_CACHE_DIR", "TRAIN_LANGUAGE", "TRAIN_MAX_CLIP_S", "TRAIN_MIN_CLIP_S"),
         *("SAMPLE_TEXT", "SAMPLE_SEED", "SCORE_SENTENCES", "SCORE_RECOGNISER"),

@@ -30,6 +30,7 @@ SECTIONS = {
     "heartbeat_s": "Worker",
     "log_level": "Log",
     "data": "Training data",
+    "train_output_dir": "Training: the run",
     "sample_text": "Training: around the epochs",
 }
 FOREIGN = {

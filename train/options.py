@@ -54,6 +54,48 @@ class TrainingOptions(BaseSettings):
     data_workers: int = Field(default=0, ge=0)
     """Processes that read clips; 0: one for each processor this process may use."""
 
+    train_output_dir: Path = Path("train/output")
+    """Folder of a run: checkpoints, samples, reports, and the state that a resume goes on from."""
+
+    train_runs_dir: Path = Path("train/runs")
+    """Folder of the curves that TensorBoard shows."""
+
+    num_epochs: int = Field(default=50, ge=1)
+    """Times that every clip is learnt from. A finished run goes on when this is raised."""
+
+    batch_tokens: int = Field(default=4096, ge=64)
+    """Positions (text and audio tokens, padding included) in a batch; clips of like length meet."""
+
+    accumulation: int = Field(default=1, ge=1)
+    """Batches in one step of the optimizer; all processes share them."""
+
+    learning_rate: float | None = Field(default=None, gt=0, lt=1)
+    """Highest learning rate. Empty: 0.00001 for XTTS-v2's width, more for smaller models."""
+
+    warmup: int = Field(default=20, ge=0)
+    """Steps in which the learning rate rises to its highest; then it falls to the last step."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Chance with which a layer's output is left out while training, against learning by heart."""
+
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    """`adamw8bit` keeps the optimizer's memory in 8 bits; needs bitsandbytes and an NVIDIA GPU."""
+
+    lora_rank: int = Field(default=0, ge=0)
+    """Rank of the adapters that are trained instead of all weights; 0: all weights."""
+
+    grad_checkpointing: bool = False
+    """True computes layers twice to need less memory; on by itself when one clip does not fit."""
+
+    coqui_compatible_mask: bool = False
+    """True masks as coqui's trainer does, faults included, for a comparison."""
+
+    train_seed: int = Field(default=1, ge=0, lt=2**32)
+    """Seed of the order of clips and of all that is drawn; the same run for the same seed."""
+
+    save_every_min: float = Field(default=10, gt=0)
+    """Minutes after which the state for a resume is saved again."""
+
     sample_text: str = ""
     """Sentence spoken after every epoch; empty: one in the language of the clips."""
 
