@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from app.errors import AudioVoiceError, SettingsError
-from train.commands import evaluate, prepare, pretrain, validate
+from train.commands import evaluate, fit, prepare, pretrain, validate
 
 _USAGE_CODE = 2
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit code (2: wrong settings, 1: other errors)."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for command in (validate, prepare, pretrain, evaluate):
+    for command in (validate, prepare, fit, pretrain, evaluate):
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -6,7 +6,7 @@ Only the first process calls observers. Knows no torch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +25,7 @@ class RunPlan:
         audio_s_per_epoch: seconds of audio that an epoch learns from, without padding.
         device, precision: what is used, each with the reason why.
         settings: the options of this run as text, by key of `.env`.
+        base_eval_losses: of the starting model on the held-out clips.
     """
 
     output_dir: Path
@@ -43,6 +44,7 @@ class RunPlan:
     precision: str
     precision_reason: str
     settings: dict[str, str]
+    base_eval_losses: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,11 @@ class EpochFacts:
 
 
 class Observer(Protocol):
-    """Watches a run. An exception of an observer ends the run, after its state is saved."""
+    """Watches a run. An exception of an observer ends the run, after its state is saved.
+
+    After a crash the steps since the last save are made again, to the same bits: an observer may
+    hear of a step or of an epoch's end a second time, in a new process.
+    """
 
     def run_begins(self, plan: RunPlan) -> None:
         """Is called before the first step."""

@@ -1,0 +1,81 @@
+"""`python -m train fit`: from a folder of clips to a voice; started again, it goes on.
+
+Exit codes: 0 the run is finished, or stopped on request with everything saved; 2 settings or data
+don't fit; 1 other errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from train.commands.validate import add_data_arguments, data_overrides
+
+
+def add_parser(subparsers: Any) -> None:
+    """Adds the command to the parser."""
+    parser = subparsers.add_parser("fit", help="fine-tune a model on clips, or go on with it")
+    add_data_arguments(parser)
+    parser.add_argument("--epochs", dest="num_epochs", type=int, help="(NUM_EPOCHS)")
+    parser.add_argument(
+        "--output", dest="train_output_dir", type=Path, help="folder of the run (TRAIN_OUTPUT_DIR)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks, prepares and trains.
+
+    Raises:
+        AudioVoiceError: the data or the settings don't fit, or the run ended by an error.
+    """
+    # The help needs none of these; torch takes seconds.
+    from rich.console import Console
+
+    from app.models.bundles import find_bundle
+    from app.settings import load_settings
+    from app.synthesis.placing import choose_threads, place_model
+    from train.data.base_model import describe_base
+    from train.fit.data import gather_clips
+    from train.fit.run import FitRun
+    from train.fit.setup import check_output_or_raise, make_accelerator, set_up, use_threads
+    from train.options import load_options
+
+    log = logging.getLogger(__name__)
+    overrides = data_overrides(arguments)
+    for name in ("num_epochs", "train_output_dir"):
+        if getattr(arguments, name) is not None:
+            overrides[name] = getattr(arguments, name)
+    settings, options = load_settings(), load_options(**overrides)
+    bundle = find_bundle(options.base_model or settings.default_model, settings)
+    describe_base(bundle)
+    check_output_or_raise(options.train_output_dir, 0)
+    threads, reason = choose_threads(settings.threads)
+    use_threads(threads)
+    log.info("threads: %d (%s)", threads, reason)
+    placement = place_model(settings, log.info)
+    accelerator, precision = make_accelerator(placement)
+    if not accelerator.is_main_process:
+        logging.disable(logging.WARNING)
+    console = Console(stderr=True, quiet=not accelerator.is_main_process)
+    gathered = gather_clips(settings, options, accelerator, console)
+    setup = set_up(
+        options,
+        bundle,
+        gathered.clips,
+        gathered.num_left_out,
+        placement,
+        accelerator,
+        precision,
+    )
+    result = FitRun(setup, ()).run()
+    if accelerator.is_main_process:
+        console.print(f"Training {result.reason}.", highlight=False)
+        if arguments.json:
+            sys.stdout.write(json.dumps(result.as_json()) + "\n")
+    accelerator.end_training()
+    return 0

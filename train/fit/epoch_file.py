@@ -1,0 +1,99 @@
+"""`checkpoint_epoch_X.pt`: a whole XTTS after an epoch, which stock coqui-tts loads as it is.
+
+Weights that were trained are float32: half the width would round away part of what a few steps at
+a small rate have learnt, and an evaluation of the file would not give the loss that was reported.
+The rest (vocoder, speaker encoder) stays as the base model stores it. No optimizer is in it, so it
+has a third of the size of coqui's own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.errors import OutputError
+from app.files import atomic_path, write_atomic
+from app.models.bundles import CONFIG_FILE, DECODER_FILE, VOCAB_FILE, Bundle
+from app.models.config import read_json
+from app.models.weights import State
+from train.checkpoints import HashingStream
+from train.fit.lora import merged_state
+from train.fit.network import PREFIX, FitGpt
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Returns where the checkpoint of an epoch lies, counted from 1."""
+    return folder / f"checkpoint_epoch_{epoch}.pt"
+
+
+def write_companions(folder: Path, bundle: Bundle) -> None:
+    """Puts beside the checkpoints what a reader of them needs: sizes and spelling."""
+    config = {**read_json(bundle.config), "front_end": bundle.front_end}
+    write_atomic(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
+    write_atomic(folder / VOCAB_FILE, bundle.vocab.read_bytes())
+    if bundle.decoder is not None:
+        write_atomic(folder / DECODER_FILE, bundle.decoder.read_bytes())
+
+
+def write_epoch_file(
+    path: Path, base: State, network: FitGpt, bundle: Bundle, *, epoch: int, step: int
+) -> Path:
+    """Writes a checkpoint, whole or not at all, straight from the tensors to the disk.
+
+    Args:
+        path: of the file.
+        base: all tensors of the starting model, mapped from its file.
+        network: what has become of its GPT.
+        bundle: the starting model; its licence travels along.
+        epoch: counted from 1.
+        step: of the optimizer, counted from 1.
+
+    Raises:
+        OutputError: the disk is full or can't be written to; nothing was replaced.
+    """
+    trained = {f"{PREFIX}{name}": value for name, value in merged_state(network).items()}
+    model = {name: _own(trained.get(name, value)) for name, value in base.items()}
+    content = {
+        "model": model,
+        "config": {**read_json(bundle.config), "front_end": bundle.front_end},
+        "epoch": epoch,
+        "step": step,
+        "audio_voice": about(bundle),
+    }
+    try:
+        with atomic_path(path) as part, part.open("wb", buffering=0) as stream:
+            hashing = HashingStream(stream)
+            torch.save(content, hashing)
+            hashing.sync_or_raise()
+    except OSError as error:
+        raise OutputError(
+            f"{path} can't be written ({error.strerror}): make room or mend the disk, then start "
+            "again; training goes on from the state that was saved last."
+        ) from error
+    return path
+
+
+def about(bundle: Bundle) -> dict[str, Any]:
+    """Returns what a checkpoint says of the model it comes from."""
+    return {
+        "format": 1,
+        "base": bundle.name,
+        "base_version": bundle.version,
+        "licence": bundle.licence,
+        "front_end": bundle.front_end,
+        "languages": list(bundle.languages),
+    }
+
+
+def _own(value: Tensor) -> Tensor:
+    """Returns a tensor on the CPU that shares its storage with nothing else.
+
+    Torch saves whole storages; a tensor that is a part of a mapped file would bring all of it.
+    """
+    value = value.cpu()
+    size = value.numel() * value.element_size()
+    return value if value.untyped_storage().nbytes() == size else value.clone()

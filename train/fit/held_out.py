@@ -1,0 +1,93 @@
+"""How well the network predicts clips it never learnt from: the same stretches and masks always."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from app.errors import InputError
+from train.data.batches import plan_epoch
+from train.data.prepared import PreparedClip, PreparedClips
+from train.fit.batch import Layout, Row, collate, fixed_rows
+from train.fit.network import FitGpt
+from train.fit.stepper import PROMPT_POSITIONS, Pieces, Sums, num_targets, split
+from train.parallel import sum_of
+
+_log = logging.getLogger(__name__)
+
+
+class HeldOut:
+    """The clips that judge.
+
+    Args:
+        clips: where arrays lie.
+        held_out: those to judge by.
+        stats: [80], what mels are divided by.
+        layout: of rows, the one of training.
+        max_positions: of a batch.
+    """
+
+    def __init__(
+        self,
+        clips: PreparedClips,
+        held_out: Sequence[PreparedClip],
+        stats: Tensor,
+        layout: Layout,
+        max_positions: int,
+    ) -> None:
+        self._clips = clips
+        self._stats = stats
+        self._layout = layout
+        lengths = [clip.num_positions + PROMPT_POSITIONS for clip in held_out]
+        plan = plan_epoch(lengths, max_positions=max_positions, seed=0, epoch=0)
+        self._batches = [fixed_rows(held_out, batch) for batch in plan]
+
+    def losses(self, network: FitGpt, accelerator: Accelerator, pieces: Pieces) -> dict[str, float]:
+        """Returns the mean losses over all targets; each process computes its share.
+
+        Clips that can't be read or give no finite loss are named and left out.
+        """
+        mine = self._batches[accelerator.process_index :: accelerator.num_processes]
+        total = torch.zeros(4, dtype=torch.float64)
+        was_training = network.training
+        network.eval()
+        for rows in mine:
+            for piece in split(rows, pieces.max_positions, self._layout):
+                total += self._sums(network, accelerator, piece)
+        network.train(was_training)
+        # float64 is not for every device; float32 holds sums over some hundred clips well enough
+        text, mel, num_text, num_mel = sum_of(
+            total.float().to(accelerator.device), accelerator
+        ).tolist()
+        return Sums(text, mel, int(num_text), int(num_mel)).means
+
+    @torch.no_grad()
+    def _sums(self, network: FitGpt, accelerator: Accelerator, piece: Sequence[Row]) -> Tensor:
+        """Returns [text, codes, number of text targets, number of code targets] of some rows."""
+        try:
+            batch = collate(piece, self._clips, self._stats, self._layout)
+        except InputError as error:
+            if len(piece) > 1:
+                return sum(
+                    (self._sums(network, accelerator, [row]) for row in piece),
+                    torch.zeros(4, dtype=torch.float64),
+                )
+            _log.warning("Held-out clip %s does not judge: %s", piece[0].clip.name, error.message)
+            return torch.zeros(4, dtype=torch.float64)
+        with accelerator.autocast():
+            losses = network(batch.to(accelerator.device)).rows
+        total = torch.zeros(4, dtype=torch.float64)
+        for row, (text, mel) in zip(piece, losses.tolist(), strict=True):
+            if math.isfinite(text) and math.isfinite(mel):
+                counts = num_targets([row], self._layout)
+                total += torch.tensor([text, mel, counts.num_text, counts.num_mel])
+            else:
+                _log.warning(
+                    "Held-out clip %s does not judge: its loss is not finite.", row.clip.name
+                )
+        return total
