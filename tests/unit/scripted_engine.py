@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,6 +16,9 @@ import numpy as np
 from app.devices.benches import BenchedDevice
 from app.errors import AudioVoiceError
 from app.messages import Audio, Done, Heartbeat, Ready, Route, Speak, Verdict, VoiceInfo
+from app.supervisor.budget import Budget
+from app.supervisor.loaded import ModelStatus
+from app.supervisor.refusals import ready_or_raise
 
 SAMPLE_RATE = 24_000
 VERDICT = Verdict(status="ok", segments=1, retries=0)
@@ -63,6 +68,8 @@ class Script:
     chunk_s: float = 0.25
     #: wait before each chunk
     pause_s: float = 0.0
+    #: the chunk that never comes, counted over the whole request
+    stall_at: int | None = None
     #: the chunk at which the error comes, counted over the whole request
     fail_at: int | None = None
     error: Exception | None = None
@@ -74,7 +81,7 @@ class ScriptedStream:
         self._engine = engine
         self._request = request
         self._chunk = 0
-        self._closed = False
+        self._closing = asyncio.Event()
         self.done: Done | None = None
 
     def __aiter__(self) -> ScriptedStream:
@@ -84,6 +91,9 @@ class ScriptedStream:
         script = self._engine.script
         await asyncio.sleep(script.pause_s)
         await self._engine.gate.wait()
+        if script.stall_at == self._chunk:
+            await self._closing.wait()
+            raise StopAsyncIteration
         if script.fail_at == self._chunk and script.error is not None:
             raise script.error
         if self._chunk == script.num_segments * script.chunks_per_segment:
@@ -107,16 +117,23 @@ class ScriptedStream:
         return audio
 
     async def aclose(self) -> None:
-        if not self._closed and self.done is None:
+        if not self._closing.is_set() and self.done is None:
             self._engine.cancelled_s[self._request.id] = time.monotonic()
-        self._closed = True
+        self._closing.set()
 
 
 class ScriptedEngine:
+    """Every model there is, and the lease of each of them, in one."""
+
+    model = "builtin"
+
     def __init__(self) -> None:
         self.script = Script()
         self.state = ScriptedState()
         self.spoken: list[Speak] = []
+        self.leased: list[str] = []
+        self.models: tuple[ModelStatus, ...] = ()
+        self.budgets: tuple[Budget, ...] = ()
         self.cancelled_s: dict[str, float] = {}
         self.prepared: list[str] = []
         self.refusal: AudioVoiceError | None = None
@@ -129,6 +146,16 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         self.running = False
+
+    @property
+    def ready(self) -> Ready:
+        return ready_or_raise(self.state)
+
+    @asynccontextmanager
+    async def lease(self, name: str, wait_s: float | None = None) -> AsyncIterator[ScriptedEngine]:
+        self.leased.append(name)
+        assert self.ready
+        yield self
 
     def speak(self, request: Speak) -> ScriptedStream:
         self.spoken.append(request)

@@ -73,7 +73,7 @@ def test_a_client_that_leaves_is_noticed_at_once(
     engine: ScriptedEngine, served: str, stream_format: str | None, num_chunks: int
 ) -> None:
     """Before the first audio and between two; the generation is cancelled, the place freed."""
-    engine.script = Script(num_segments=4, pause_s=0.05 if num_chunks else 30, chunk_s=2)
+    engine.script = Script(num_segments=4, stall_at=num_chunks, chunk_s=2)
     body = {"input": "Hello.", "stream_format": stream_format, "response_format": "pcm"}
 
     async def leave() -> float:
@@ -85,7 +85,6 @@ def test_a_client_that_leaves_is_noticed_at_once(
                 sending.cancel()
                 return time.monotonic()
             reply = await sending
-            engine.script.pause_s = 30
             await reply.aclose()
             return time.monotonic()
 
