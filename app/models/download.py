@@ -87,7 +87,7 @@ def fetch_model(
     target = settings.models_dir / name
     if target.exists():
         return target
-    _check_licence_or_raise(settings, source)
+    check_licence(settings, source)
     settings.models_dir.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(settings.models_dir / f".{name}.lock"):
         if not target.exists():
@@ -114,7 +114,12 @@ def _size_of(folder: Path) -> int:
     return sum(sizes)
 
 
-def _check_licence_or_raise(settings: Settings, source: HubSource) -> None:
+def check_licence(settings: Settings, source: HubSource = XTTS_V2_SOURCE) -> None:
+    """Checks that the licence of what would be fetched has been accepted.
+
+    Raises:
+        RefusedError: COQUI_TOS_AGREED is not set; the message says what the licence is.
+    """
     if not settings.coqui_tos_agreed:
         raise RefusedError(
             f"{XTTS_V2} is under the {source.licence}, which allows non-commercial use only, of "
