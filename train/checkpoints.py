@@ -15,7 +15,7 @@ import re
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -70,7 +70,22 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-class HashingStream:
+def write_torch(path: Path, content: dict[str, Any]) -> str:
+    """Writes what `torch.save` makes of `content`, as it is made, and returns its hex SHA-256.
+
+    The file is durable when this returns.
+
+    Raises:
+        OSError: a byte could not be written.
+    """
+    # unbuffered: an error must come while it can still be told
+    with path.open("wb", buffering=0) as stream:
+        hashing = _HashingStream(stream)
+        torch.save(content, cast(IO[bytes], hashing))
+        return hashing.sync_or_raise()
+
+
+class _HashingStream:
     """Passes bytes on to a file and sums them up.
 
     An error of the file is kept for the caller: in the middle of `torch.save` it would end the
@@ -96,11 +111,7 @@ class HashingStream:
         """Is called by torch."""
 
     def sync_or_raise(self) -> str:
-        """Makes all that was written durable and returns its hex SHA-256.
-
-        Raises:
-            OSError: a byte could not be written.
-        """
+        """Makes all that was written durable and returns its hex SHA-256."""
         if self._error is not None:
             raise self._error
         self._stream.flush()
@@ -110,13 +121,10 @@ class HashingStream:
 
 def _write(folder: Path, step: int, state: dict[str, Any]) -> Path:
     handle, name = tempfile.mkstemp(prefix=".step-", suffix=".part", dir=folder)
+    os.close(handle)
     part = Path(name)
     try:
-        # unbuffered: an error must come while it can still be told
-        with os.fdopen(handle, "wb", buffering=0) as stream:
-            hashing = HashingStream(stream)
-            torch.save(state, hashing)
-            digest = hashing.sync_or_raise()
+        digest = write_torch(part, state)
         path = folder / f"step-{step:08d}-{digest[:16]}.pt"
         part.replace(path)
         sync_folder(folder)

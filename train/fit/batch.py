@@ -21,8 +21,9 @@ from torch import Tensor
 from train.data.prepared import PreparedClip, PreparedClips
 from train.mels import HOP, MEL_RATE
 
-#: Stop tokens that stock's `GPT.forward` puts after the codes and has predicted.
-NUM_STOPS = 4
+#: Stop tokens that stock's `GPT.forward` puts after the codes and has predicted. Speech ends at the
+#: first one.
+_COQUI_STOPS = 4
 #: Stretch of a clip that conditions it (`GPTArgs.min_conditioning_length`, `max_…`), in frames.
 MIN_STYLE_FRAMES = 66150 // HOP
 MAX_STYLE_FRAMES = 132300 // HOP
@@ -40,8 +41,9 @@ class Layout:
         num_text_tokens: of the text table; codes follow behind it in the joined table.
         text_positions: of the text's position table; the codes' follow behind.
         stride: samples at 22.05 kHz in a code.
-        coqui_masks: as coqui-tts trains: the end of the text is not seen, and only the last clip
-            of a batch has codes masked, by frames where codes were meant.
+        coqui_masks: as coqui-tts trains, where it differs from how it speaks: the codes don't see
+            the end of the text, four stops are learnt, and only the last clip of a batch has codes
+            masked, by frames where codes were meant.
     """
 
     start_text: int
@@ -52,6 +54,11 @@ class Layout:
     text_positions: int
     stride: int
     coqui_masks: bool = False
+
+    @property
+    def num_stops(self) -> int:
+        """Stop tokens after the codes that are to be predicted."""
+        return _COQUI_STOPS if self.coqui_masks else 1
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Row:
         if layout.coqui_masks:
             if not self.is_last:
                 return 0, 0
-            num_targets = self.clip.num_codes + NUM_STOPS
+            num_targets = self.clip.num_codes + layout.num_stops
             return min(first, num_targets), min(end, num_targets)
         first_code = first * HOP // layout.stride
         end_code = -(-end * HOP // layout.stride)
@@ -79,12 +86,12 @@ class Row:
     def num_targets(self, layout: Layout) -> tuple[int, int]:
         """Returns how many text tokens and how many codes are learnt."""
         first, end = self.masked(layout)
-        return len(self.clip.token_ids) + 1, self.clip.num_codes + NUM_STOPS - (end - first)
+        return len(self.clip.token_ids) + 1, self.clip.num_codes + layout.num_stops - (end - first)
 
     def num_positions(self, layout: Layout) -> int:
         """Returns the length of the row without its conditioning."""
         stop = 0 if layout.coqui_masks else 1
-        return 1 + len(self.clip.token_ids) + stop + self.clip.num_codes + NUM_STOPS
+        return 1 + len(self.clip.token_ids) + stop + self.clip.num_codes + layout.num_stops
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def collate(rows: Sequence[Row], clips: PreparedClips, stats: Tensor, layout: La
         learnt = len(row.clip.token_ids)
         text_targets[i, :learnt] = row.clip.token_ids
         text_targets[i, learnt] = layout.stop_text
-        wanted = np.concatenate((codes, np.full(NUM_STOPS, layout.stop_audio)))
+        wanted = np.concatenate((codes, np.full(layout.num_stops, layout.stop_audio)))
         first, last = row.masked(layout)
         wanted[first:last] = _IGNORED
         mel_targets[i, middle:end] = wanted
@@ -207,7 +214,7 @@ def _inputs(
     ids = row.clip.token_ids
     stop = () if layout.coqui_masks else (layout.stop_text,)
     text = np.array((layout.start_text, *ids, *stop), dtype=np.int64)
-    stops = np.full(NUM_STOPS - 1, layout.stop_audio)
+    stops = np.full(layout.num_stops - 1, layout.stop_audio)
     return text, np.concatenate(([layout.start_audio], codes, stops))
 
 

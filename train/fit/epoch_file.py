@@ -12,7 +12,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from app.errors import OutputError
@@ -20,7 +19,7 @@ from app.files import atomic_path, write_atomic
 from app.models.bundles import CONFIG_FILE, DECODER_FILE, VOCAB_FILE, Bundle
 from app.models.config import read_json
 from app.models.weights import State
-from train.checkpoints import HashingStream
+from train.checkpoints import write_torch
 from train.fit.lora import merged_state
 from train.fit.network import PREFIX, FitGpt
 
@@ -65,10 +64,8 @@ def write_epoch_file(
         "audio_voice": about(bundle),
     }
     try:
-        with atomic_path(path) as part, part.open("wb", buffering=0) as stream:
-            hashing = HashingStream(stream)
-            torch.save(content, hashing)
-            hashing.sync_or_raise()
+        with atomic_path(path) as part:
+            write_torch(part, content)
     except OSError as error:
         raise OutputError(
             f"{path} can't be written ({error.strerror}): make room or mend the disk, then start "

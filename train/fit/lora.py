@@ -32,7 +32,8 @@ class AdaptedProjection(Projection):
     def forward(self, hidden: Tensor) -> Tensor:
         """Returns [..., out] for [..., in]."""
         plain = F.linear(hidden, self.weight.T, self.bias)
-        return plain + SCALE * ((hidden @ self.lora_in) @ self.lora_out)
+        out: Tensor = plain + SCALE * ((hidden @ self.lora_in) @ self.lora_out)
+        return out
 
     @torch.no_grad()
     def merged(self) -> Tensor:
