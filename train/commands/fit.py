@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     from app.settings import load_settings
     from app.synthesis.placing import choose_threads, place_model
     from train.data.base_model import describe_base
+    from train.epochs.setup import watch_epochs
+    from train.events import Observer
     from train.fit.data import gather_clips
     from train.fit.run import FitRun
     from train.fit.setup import check_output_or_raise, make_accelerator, set_up, use_threads
@@ -53,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings, options = load_settings(), load_options(**overrides)
     bundle = find_bundle(options.base_model or settings.default_model, settings)
     describe_base(bundle)
-    check_output_or_raise(options.train_output_dir, 0)
+    check_output_or_raise(options.train_output_dir)
     threads, reason = choose_threads(settings.threads)
     use_threads(threads)
     log.info("threads: %d (%s)", threads, reason)
@@ -72,7 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
         accelerator,
         precision,
     )
-    result = FitRun(setup, ()).run()
+    observers: list[Observer] = []
+    if accelerator.is_main_process:
+        observers.append(watch_epochs(gathered.clips, settings, options, console=console))
+    result = FitRun(setup, observers).run()
     if accelerator.is_main_process:
         console.print(f"Training {result.reason}.", highlight=False)
         if arguments.json:

@@ -132,3 +132,27 @@ class Listened(msgspec.Struct, frozen=True):
                 found[key] = sum(counts, ErrorCount(0, 0)).rate
         found["value"] = fmean(text.value for text in self.texts)
         return found
+
+
+def figures_in_words(figures: dict[str, float]) -> list[str]:
+    """Returns scores as people read them; faults only where there are any."""
+    shares = {
+        "character_error_rate": "characters wrong",
+        "word_error_rate": "words wrong",
+        "over_long_rate": "too long",
+        "cut_rate": "cut short",
+        "silent_rate": "silent",
+        "refused_rate": "refused",
+    }
+    words = [
+        f"{figures[name]:.0%} {said}"
+        for name, said in shares.items()
+        if name in figures and (figures[name] or name.endswith("error_rate"))
+    ]
+    if "speaker_similarity" in figures:
+        words.append(f"speaker {figures['speaker_similarity']:.2f}")
+    if "duration_ratio" in figures:
+        words.append(f"{figures['duration_ratio']:.2f} times as long as recorded")
+    if "value" in figures:
+        words.append(f"value {figures['value']:.3f}")
+    return words

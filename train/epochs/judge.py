@@ -20,6 +20,9 @@ LOSS = "loss"
 _SMALLEST_MARGIN = 0.02
 _STANDARD_ERRORS = 2.0
 
+#: One text says nothing about how much texts differ.
+LEAST_TEXTS = 2
+
 Verdict = Literal["better", "worse", "same"]
 
 
@@ -48,10 +51,10 @@ class Best:
 
 
 def compare(record: EpochRecord, other: EpochRecord) -> Comparison | None:
-    """Compares the scores of two epochs; None where they have fewer than two texts in common."""
+    """Compares the scores of two epochs; None where they have too few texts in common."""
     values = {text.name: text.value for text in other.texts}
     differences = [text.value - values[text.name] for text in record.texts if text.name in values]
-    if len(differences) < 2:
+    if len(differences) < LEAST_TEXTS:
         return None
     error = stdev(differences) / math.sqrt(len(differences))
     margin = max(_SMALLEST_MARGIN, _STANDARD_ERRORS * error)
@@ -66,7 +69,7 @@ def choose_best(epochs: Sequence[EpochRecord]) -> Best | None:
     """
     if not epochs:
         return None
-    scored = [record for record in epochs if record.figures]
+    scored = [record for record in epochs if len(record.texts) >= LEAST_TEXTS]
     if not scored:
         best = min(epochs, key=loss_of)
         return Best(best.epoch, best.checkpoint, f"the lowest evaluation loss, {loss_of(best):.4f}")

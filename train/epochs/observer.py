@@ -21,11 +21,12 @@ from train.epochs.board import Board
 from train.epochs.curves import Curves
 from train.epochs.eta import Estimator
 from train.epochs.history import EpochRecord, History
-from train.epochs.job import BEFORE_TRAINING, ListenPlan, Sample
+from train.epochs.job import BEFORE_TRAINING, ListenPlan, Sample, figures_in_words
 from train.epochs.judge import choose_best
 from train.epochs.keeping import list_epoch_checkpoints, remember_best, remove_old
 from train.epochs.listen import sample_path
 from train.epochs.listener import MOST_BEHIND, Listener
+from train.epochs.space import warn_of_next_save
 from train.epochs.speaking import read_reference
 from train.epochs.view import View
 from train.events import EpochFacts, RunPlan, StepFacts
@@ -67,6 +68,7 @@ class EpochWork:
         """
         parts = self._parts
         self._plan = plan
+        self._base_losses = plan.base_eval_losses
         self._eta = Estimator(plan)
         self._samples = plan.output_dir / SAMPLES
         self._checkpoints = plan.output_dir / CHECKPOINTS
@@ -119,6 +121,9 @@ class EpochWork:
     def run_ends(self, reason: str) -> None:
         """Waits for what is still listened to if the run is complete, and closes everything."""
         parts = self._parts
+        if self._plan is None:  # it ended before it began
+            parts.listener.close()
+            return
         try:
             if self._is_complete:
                 while self._wait_for_one():
@@ -129,9 +134,8 @@ class EpochWork:
         finally:
             parts.view.end()
             parts.listener.close()
-            if self._plan is not None:
-                self._curves.close()
-                self._board.stop()
+            self._curves.close()
+            self._board.stop()
 
     @property
     def advice(self) -> Advice | None:
@@ -196,7 +200,10 @@ class EpochWork:
             if sample.verdict == "failed":
                 _log.warning("No sample of %s: %s", name, "; ".join(sample.notes))
         record = msgspec.structs.replace(
-            self._history.find(epoch) or EpochRecord(epoch, 0),
+            self._history.find(epoch)
+            or EpochRecord(
+                epoch, 0, eval_losses=self._base_losses if epoch == BEFORE_TRAINING else {}
+            ),
             sample=sample,
             texts=result.texts if result else (),
             figures=result.figures if result else {},
@@ -249,11 +256,13 @@ class EpochWork:
             self._curves.sample("reference", clip, record.step)
 
     def _line_of(self, name: str, record: EpochRecord, notes: tuple[str, ...]) -> str:
-        shown = ", ".join(f"{key} {value:.3f}" for key, value in record.figures.items())
         sample = record.sample
-        verdict = sample.verdict if sample else "none"
-        extra = f" ({'; '.join(notes)})" if notes else ""
-        return f"Listened to {name}: sample {verdict}{', ' + shown if shown else ''}{extra}."
+        parts = [
+            f"sample {sample.verdict if sample else 'lost'}",
+            *figures_in_words(record.figures),
+        ]
+        why = f" ({'; '.join(notes)})" if notes else ""
+        return f"Listened to {name}: {', '.join(parts)}{why}."
 
     def _choose_best(self) -> None:
         best = choose_best(self._history.epochs)
@@ -267,6 +276,11 @@ class EpochWork:
         remember_best(self._checkpoints, best)
         needed = (self._checkpoints / best.checkpoint, *self._parts.listener.checkpoints)
         remove_old(self._checkpoints, self._parts.options.keep_checkpoints, needed)
+        newest = max(list_epoch_checkpoints(self._checkpoints).values(), default=None)
+        if newest is not None and not self._is_complete:
+            warning = warn_of_next_save(self._checkpoints, newest.stat().st_size)
+            if warning:
+                _log.warning(warning)
 
     def _say_end(self, reason: str) -> None:
         assert self._plan is not None

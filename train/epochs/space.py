@@ -1,4 +1,4 @@
-"""Whether the disk has room for what a run will write: reckoned before it starts, and each save."""
+"""Whether the disk has room for what a run will write: before it starts, and for each save."""
 
 from __future__ import annotations
 
@@ -45,19 +45,35 @@ def needed_for(
     )
 
 
-def check_space_or_raise(folder: Path, needed_bytes: int, what: str) -> None:
-    """Compares what is needed with what is free where `folder` is, or will be.
+def check_space_or_raise(folder: Path, needed: SpaceNeeded) -> None:
+    """Compares what a run will need with what is free, or its own already.
+
+    Args:
+        folder: the run's output folder; it need not exist.
+        needed: of the whole run.
 
     Raises:
         SettingsError: there is less; the message has both figures and the remedy.
     """
-    free = free_bytes(folder)
-    if free < needed_bytes:
+    free, own = free_bytes(folder), folder_bytes(folder)
+    if free + own < needed.total:
         raise SettingsError(
-            f"{folder} needs {_gigabytes(needed_bytes)} for {what} and has {_gigabytes(free)} "
-            "free: make room, lower KEEP_CHECKPOINTS, or name another folder.",
-            param="KEEP_CHECKPOINTS",
+            f"TRAIN_OUTPUT_DIR: {folder} needs {_gigabytes(needed.total - own)} for this run "
+            f"({_gigabytes(needed.checkpoint)} a checkpoint) and has {_gigabytes(free)} free: make "
+            "room, lower KEEP_CHECKPOINTS, or name another folder. Nothing was started.",
+            param="TRAIN_OUTPUT_DIR",
         )
+
+
+def warn_of_next_save(folder: Path, checkpoint_bytes: int) -> str:
+    """Says that the next checkpoint won't fit; empty where it will. There is time to make room."""
+    free = free_bytes(folder)
+    if free >= checkpoint_bytes:
+        return ""
+    return (
+        f"{folder} has {_gigabytes(free)} free, and the next checkpoint takes "
+        f"{_gigabytes(checkpoint_bytes)}: make room before this epoch ends."
+    )
 
 
 def free_bytes(folder: Path) -> int:

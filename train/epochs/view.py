@@ -62,8 +62,6 @@ class View:
             f"steps{resumed}: {plan.clips_train} clips ({in_words(plan.audio_s_per_epoch)} of "
             f"audio), {plan.clips_eval} held out{left_out}."
         )
-        self.say(f"Device: {plan.device} ({plan.device_reason}).")
-        self.say(f"Precision: {plan.precision} ({plan.precision_reason}).")
         if self._console.is_terminal:
             self._begin_live(plan)
         self._stall.start(plan)
@@ -94,19 +92,14 @@ class View:
             )
 
     def epoch_done(self, facts: EpochFacts) -> None:
-        """Shows what an epoch came to."""
+        """Shows what the end of an epoch took; its losses are the loop's to tell."""
         self._stall.epoch_done()
-        train, held_out = facts.train_losses.get("loss"), facts.eval_losses.get("loss")
-        losses = [
-            f"{name} {value:.4f}"
-            for name, value in (("training loss", train), ("evaluation loss", held_out))
-            if value is not None
-        ]
         self.say(
-            f"Epoch {facts.epoch} done in {in_words(facts.seconds)}, evaluated in "
-            f"{in_words(facts.eval_seconds)}, saved in {in_words(facts.save_seconds)}: "
-            f"{', '.join(losses)} ({facts.checkpoint.name})."
+            f"Epoch {facts.epoch}: evaluated in {in_words(facts.eval_seconds)}, saved in "
+            f"{in_words(facts.save_seconds)} as {facts.checkpoint.name}."
         )
+        if self._plan is not None and facts.epoch >= self._plan.num_epochs:
+            self._stall.stop()
 
     def say(self, text: str) -> None:
         """Shows a line above the live one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,9 +20,10 @@ from app.models.weights import State, read_state
 from app.synthesis.placing import Placement
 from train.data.base_model import load_tokenizer
 from train.data.prepared import PreparedClips
+from train.epochs.space import SpaceNeeded, check_space_or_raise, needed_for
 from train.fit.batch import Layout
 from train.fit.lora import add_adapters
-from train.fit.network import FitGpt, load_network
+from train.fit.network import PREFIX, FitGpt, load_network
 from train.fit.stepper import Pieces
 from train.mels import NUM_MELS
 from train.options import TrainingOptions
@@ -38,7 +38,6 @@ _LORA_FACTOR = 10.0
 _CPU_PIECE_OPERATIONS = 5e11
 _OPERATIONS_PER_WEIGHT = 6
 _WAIT_HOURS = 12
-_SPARE_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,8 @@ def set_up(
         add_adapters(network, options.lora_rank, options.train_seed)
     network.to(accelerator.device)
     if accelerator.is_main_process:
-        check_output_or_raise(options.train_output_dir, _bytes_needed(state, network))
+        check_output_or_raise(options.train_output_dir)
+        check_space_or_raise(options.train_output_dir, _space_needed(options, state, network))
     rate, rate_reason = _rate(options, network.sizes.width)
     return FitSetup(
         options=options,
@@ -148,11 +148,11 @@ def set_up(
     )
 
 
-def check_output_or_raise(folder: Path, num_bytes: int) -> None:
+def check_output_or_raise(folder: Path) -> None:
     """Looks whether a run can leave anything in its output folder, before it takes hours.
 
     Raises:
-        SettingsError: it can't be written to, or has no room.
+        SettingsError: it can't be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,20 +165,22 @@ def check_output_or_raise(folder: Path, num_bytes: int) -> None:
             "rights, or name another folder. Nothing was started.",
             param="TRAIN_OUTPUT_DIR",
         ) from error
-    free = shutil.disk_usage(folder).free
-    if free < num_bytes + _SPARE_BYTES:
-        raise SettingsError(
-            f"TRAIN_OUTPUT_DIR: {folder} has {free / 1e9:.1f} GB free, and one checkpoint with two "
-            f"states for a resume take {num_bytes / 1e9:.1f} GB: make room or name another folder.",
-            param="TRAIN_OUTPUT_DIR",
-        )
 
 
-def _bytes_needed(state: State, network: FitGpt) -> int:
-    """Returns the size of a checkpoint and two states: float32 weights and two running means."""
-    whole = sum(value.numel() for value in state.values()) * 4
+def _space_needed(options: TrainingOptions, state: State, network: FitGpt) -> SpaceNeeded:
+    """Returns what a run leaves on the disk: trained weights are float32, others as they were."""
+    checkpoint = sum(
+        value.numel() * (4 if name.startswith(PREFIX) else value.element_size())
+        for name, value in state.items()
+    )
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad) * 4
-    return whole + 2 * 3 * trained
+    return needed_for(
+        checkpoint,
+        3 * trained,  # weights and the two running means of AdamW
+        keep=options.keep_checkpoints,
+        num_states=3,
+        num_epochs=options.num_epochs,
+    )
 
 
 def _precision(placement: Placement) -> Choice:
