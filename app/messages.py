@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 #: Sent in `Ready`; a worker of another version is not spoken to.
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,6 +125,8 @@ class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
     waiting: int
     rss_bytes: int
     device_memory: DeviceMemory | None = None
+    #: Most bytes held so far while a stage of the work went on, where that was measured.
+    stages: dict[str, int] = {}
 
 
 class Verdict(msgspec.Struct, frozen=True):

@@ -7,8 +7,8 @@ function given to `watch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -29,8 +29,23 @@ _FACTOR_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 4, 8)
 
 
 @dataclass(frozen=True)
+class ModelGauges:
+    """One model that has a worker; `stage_bytes` is the most memory at each stage of its work."""
+
+    name: str
+    is_ready: bool
+    leases: int
+    need_bytes: int
+    stage_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Gauges:
-    """What is true at the moment of a scrape; `benched` has the reason of each device."""
+    """What is true at the moment of a scrape, all workers together.
+
+    `worker_ready` speaks of the default model. `benched` has the reason of each device, `budgets`
+    the memory for the models of each place.
+    """
 
     queue_depth: int
     uploads: int
@@ -41,6 +56,8 @@ class Gauges:
     worker_rss_bytes: int
     device_bytes: int
     benched: Mapping[str, str]
+    models: Sequence[ModelGauges] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -140,16 +157,16 @@ class _GaugeCollector(Collector):
         """Yields the gauges of this moment."""
         now = self._read()
         yield CounterMetricFamily(
-            "audio_voice_worker_restarts", "Restarts of the worker.", value=now.worker_restarts
+            "audio_voice_worker_restarts", "Restarts of the workers.", value=now.worker_restarts
         )
         for name, text, value in (
             ("queue_depth", "Speech requests accepted and not yet finished.", now.queue_depth),
             ("uploads", "Uploads being read.", now.uploads),
-            ("worker_ready", "1 when the worker is ready to speak.", int(now.worker_ready)),
+            ("worker_ready", "1 when the default model is ready to speak.", int(now.worker_ready)),
             ("worker_rows", "Segments being decoded.", now.worker_rows),
             ("worker_waiting", "Segments waiting to be decoded.", now.worker_waiting),
-            ("worker_rss_bytes", "Memory of the worker.", now.worker_rss_bytes),
-            ("worker_device_bytes", "Memory of the GPU that the worker holds.", now.device_bytes),
+            ("worker_rss_bytes", "Memory of the workers.", now.worker_rss_bytes),
+            ("worker_device_bytes", "Memory of the GPU that the workers hold.", now.device_bytes),
         ):
             yield GaugeMetricFamily(f"audio_voice_{name}", text, value=value)
         benched = GaugeMetricFamily(
@@ -160,3 +177,37 @@ class _GaugeCollector(Collector):
         for device, reason in now.benched.items():
             benched.add_metric([device, reason], 1)
         yield benched
+        yield from _model_families(now)
+
+
+def _model_families(now: Gauges) -> Iterator[Metric]:
+    """Yields what is told of each loaded model."""
+    ready = GaugeMetricFamily(
+        "audio_voice_model_ready", "1 for a model that can speak.", labels=["model"]
+    )
+    leases = GaugeMetricFamily(
+        "audio_voice_model_leases", "Requests that hold a model.", labels=["model"]
+    )
+    need = GaugeMetricFamily(
+        "audio_voice_model_bytes", "Memory a model is counted with.", labels=["model"]
+    )
+    stages = GaugeMetricFamily(
+        "audio_voice_stage_peak_bytes",
+        "Most memory of a worker while a stage of its work went on.",
+        labels=["model", "stage"],
+    )
+    for model in now.models:
+        ready.add_metric([model.name], int(model.is_ready))
+        leases.add_metric([model.name], model.leases)
+        need.add_metric([model.name], model.need_bytes)
+        for stage, num_bytes in model.stage_bytes.items():
+            stages.add_metric([model.name, stage], num_bytes)
+    yield from (ready, leases, need, stages)
+    budget = GaugeMetricFamily(
+        "audio_voice_memory_budget_bytes",
+        "Memory that models may take together, by place: gpu, cpu.",
+        labels=["place"],
+    )
+    for place, limit in now.budgets.items():
+        budget.add_metric([place], limit)
+    yield budget

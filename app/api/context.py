@@ -13,7 +13,9 @@ from fastapi import Depends, Request
 from app.api.engine import Engine
 from app.api.slots import Slots
 from app.metrics import Metrics
+from app.models.registry import ModelRegistry
 from app.settings import Settings
+from app.supervisor.handover import Handover
 from app.voices.store import VoiceStore
 
 
@@ -23,6 +25,8 @@ class Context:
 
     settings: Settings
     engine: Engine
+    registry: ModelRegistry
+    handover: Handover
     store: VoiceStore
     metrics: Metrics
     speech_slots: Slots

@@ -6,10 +6,13 @@ processes or HTTP.
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from app.devices.benches import BenchedDevice
 from app.messages import Audio, Done, Heartbeat, Ready, Speak
+from app.supervisor.budget import Budget
+from app.supervisor.loaded import ModelStatus
 
 
 class EngineState(Protocol):
@@ -17,7 +20,7 @@ class EngineState(Protocol):
 
     @property
     def phase(self) -> str:
-        """One of `starting`, `ready`, `restarting`, `failed`, `stopping`, `stopped`."""
+        """`starting`, `ready`, `restarting`, `failed`, `stopping`, `stopped` or `unloaded`."""
 
     @property
     def reason(self) -> str:
@@ -25,7 +28,7 @@ class EngineState(Protocol):
 
     @property
     def ready(self) -> Ready | None:
-        """What the worker said when it was ready; None unless the phase is `ready`."""
+        """What the worker said when it was ready; None but for `ready` and `unloaded`."""
 
     @property
     def heartbeat(self) -> Heartbeat | None:
@@ -65,18 +68,20 @@ class SpeechStream(Protocol):
         """Ends the request: the worker is told to cancel it unless it is complete. Idempotent."""
 
 
-class Engine(Protocol):
-    """An engine worker behind its supervisor."""
+class Lease(Protocol):
+    """A model that is loaded and ready, and stays so while it is held."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+
+    @property
+    def ready(self) -> Ready:
+        """What its worker said when it became ready."""
 
     @property
     def state(self) -> EngineState:
-        """How the engine is now."""
-
-    async def start(self) -> None:
-        """Starts the worker and returns at once, before the model is loaded."""
-
-    async def stop(self) -> None:
-        """Stops the worker; requests in flight get the settings' grace to finish."""
+        """How its worker is now."""
 
     def speak(self, request: Speak) -> SpeechStream:
         """Starts a request. Nothing is raised here; errors come from the iteration."""
@@ -86,4 +91,42 @@ class Engine(Protocol):
 
         Raises:
             AudioVoiceError: the voice can't be used, or the worker is not there.
+        """
+
+
+class Engine(Protocol):
+    """The models behind their supervisor, each in its own worker."""
+
+    @property
+    def state(self) -> EngineState:
+        """How the default model is now."""
+
+    @property
+    def models(self) -> tuple[ModelStatus, ...]:
+        """The models that have a worker, the default first."""
+
+    @property
+    def num_restarts(self) -> int:
+        """Workers that had to be started again, of all models since the start."""
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """What the models may take together, for each place where one is loaded."""
+
+    async def start(self) -> None:
+        """Starts the default model's worker and returns at once, before it is loaded."""
+
+    async def stop(self) -> None:
+        """Stops the workers; requests in flight get the settings' grace to finish."""
+
+    def lease(self, name: str, wait_s: float | None = None) -> AbstractAsyncContextManager[Lease]:
+        """Holds a model for a request, and loads it first where it is not there.
+
+        Args:
+            name: the model's own name, no alias.
+            wait_s: longest wait for it; MODEL_WAIT_S if None.
+
+        Raises:
+            DoesNotFitError: there can never be room for it.
+            UnavailableError: it is not ready in time, was lost, or can't be used.
         """

@@ -20,12 +20,11 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.schemas import ErrorBody, ErrorDetail
 from app.errors import AudioVoiceError, AuthError, InputError, NotFoundError, RequestCancelledError
+from app.supervisor.refusals import MODEL_FAILED
 
 #: What the client named is cut to this in a message: a field of a form, a path.
 _MAX_FIELD_CHARS = 64
 _MAX_PATH_CHARS = 200
-#: Code of a 503 that lasts until somebody mends the model and starts the service again.
-MODEL_FAILED = "model_failed"
 #: Codes of errors that would come again, though others of their kind pass.
 _FINAL_CODES = frozenset({MODEL_FAILED, "request_timeout"})
 

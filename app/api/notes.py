@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from app.errors import ModelFileError, NotFoundError
-from app.models.bundles import find_bundle
-from app.settings import Settings
+from app.models.registry import ModelRegistry
 
 
-def model_notes(settings: Settings) -> list[str]:
-    """Returns the notes of the model's manifest; none where it has no manifest.
+def model_notes(registry: ModelRegistry) -> list[str]:
+    """Returns the notes of the default model's manifest; none where it has no manifest.
 
     Reads files; a model that can't be found is the worker's to report.
     """
     try:
-        manifest = find_bundle(settings.default_model, settings).manifest
+        manifest = registry.find(registry.default).manifest
     except (NotFoundError, ModelFileError):
         return []
     return list(manifest.notes) if manifest else []

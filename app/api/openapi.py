@@ -12,21 +12,22 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from app.api.schemas import ErrorBody, SpeechRequest
+from app.api.schemas import ErrorBody, Promotion, SpeechRequest
 
 _REASONS = {
     400: "What was sent is wrong; `param` names the field.",
     401: "No API key, or an unknown one.",
     403: "A policy says no.",
     404: "What is named does not exist.",
-    409: "The name is taken.",
+    409: "The name is taken, or the model can't take the alias.",
     413: "Text, upload or clip is over its limit.",
     415: "The upload is no audio that can be read.",
     429: "Too many requests at once; come back after `Retry-After` seconds.",
     500: "The service failed; with `x-should-retry: false` it would fail again.",
+    507: "The model needs more memory than its budget allows.",
     503: "Not now: loading, or the worker was lost; come back after `Retry-After` seconds.",
 }
-_BODIES: tuple[type[BaseModel], ...] = (SpeechRequest, ErrorBody)
+_BODIES: tuple[type[BaseModel], ...] = (SpeechRequest, Promotion, ErrorBody)
 _REF = "#/components/schemas/{model}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.api.context import Context
-from app.api.names import check_model, ready_or_raise, voice_for
+from app.api.names import voice_for
 from app.api.schemas import AudioFormat, SpeechRequest
 from app.errors import TooLargeError
 from app.messages import Ready, Sampling, Speak
@@ -46,19 +46,26 @@ class SpeechOrder:
     seed: int
 
 
-def speech_order(wanted: SpeechRequest, context: Context) -> SpeechOrder:
-    """Checks a request against limits and names, and fills in what it left out.
+def model_for(wanted: SpeechRequest, context: Context) -> str:
+    """Checks what can be checked without the model, and returns its name.
 
     Raises:
         TooLargeError: the text is too long.
-        InputError: nothing in the text can be spoken, or the model lacks the language.
-        NotFoundError: unknown model or voice.
-        UnavailableError: the model is not ready.
+        InputError: nothing in the text can be spoken.
+        NotFoundError: unknown model.
+    """
+    _check_text(wanted.input, context.settings)
+    return context.registry.resolve(wanted.model)
+
+
+def speech_order(wanted: SpeechRequest, ready: Ready, context: Context) -> SpeechOrder:
+    """Checks a request against its model, and fills in what it left out.
+
+    Raises:
+        InputError: the model lacks the language.
+        NotFoundError: unknown voice.
     """
     settings = context.settings
-    _check_text(wanted.input, settings)
-    ready = ready_or_raise(context.engine)
-    check_model(wanted.model, settings, ready)
     name = wanted.voice if isinstance(wanted.voice, str) else None
     seed = secrets.randbelow(_SEED_BOUND) if wanted.seed is None else wanted.seed
     speak = Speak(

@@ -1,9 +1,10 @@
 """The answer to a speech request, from taking it up to its last byte.
 
-One ASGI response holds the request's whole life: its place in the queue, the watch over the
-client, the generation and the encoder all end with it. The first audio exists before the 200 is
-sent, so early faults are real HTTP errors. A raw stream that fails later is left unfinished, upon
-which the server cuts the connection: the client sees a broken transfer, not a good short file.
+One ASGI response holds the request's whole life: its place in the queue, its hold on the model, the
+watch over the client, the generation and the encoder all end with it. The first audio exists before
+the 200 is sent, so early faults are real HTTP errors. A raw stream that fails later is left
+unfinished, upon which the server cuts the connection: the client sees a broken transfer, not a good
+short file.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from urllib.parse import quote
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.api.context import Context
-from app.api.engine import EngineState
+from app.api.engine import EngineState, Lease
 from app.api.events import error_event
-from app.api.order import AUTO, SpeechOrder
+from app.api.order import AUTO, SpeechOrder, speech_order
 from app.api.pieces import event_pieces, raw_pieces
 from app.api.presence import in_thread, while_present
 from app.api.progress import SpeechProgress
+from app.api.schemas import SpeechRequest
 from app.audio.encode import content_type, encode_whole
 from app.errors import AudioVoiceError, RequestCancelledError
 from app.messages import Audio, Verdict
@@ -31,17 +34,21 @@ _log = logging.getLogger(__name__)
 
 
 class SpeechReply(Response):
-    """Serves one speech order.
+    """Serves one speech request.
 
     Args:
-        order: what to speak, and how to send it.
+        wanted: the request, its text checked.
+        model: name of the model that is to speak.
         context: the service's parts.
         request_id: under which it is logged.
     """
 
-    def __init__(self, order: SpeechOrder, context: Context, request_id: str) -> None:
+    def __init__(
+        self, wanted: SpeechRequest, model: str, context: Context, request_id: str
+    ) -> None:
         super().__init__()
-        self._order = order
+        self._wanted = wanted
+        self._model = model
         self._context = context
         self._request_id = request_id
 
@@ -52,25 +59,45 @@ class SpeechReply(Response):
             BusyError: the queue is full.
             AudioVoiceError: the request failed before its first byte was sent.
         """
-        context, order = self._context, self._order
+        context = self._context
         with context.speech_slots.take():
-            progress = SpeechProgress(
-                context.engine.speak(order.speak),
-                context.metrics,
-                sample_rate=order.sample_rate,
-            )
-            sender = _Sender(send, context.settings.request_timeout_s)
-            try:
-                async with progress:
-                    await self._serve(progress, receive, sender)
-            except AudioVoiceError as error:
-                self._log_failure(error, progress)
-                if not sender.started:
-                    raise
-                if order.delivery == "sse" and not isinstance(error, RequestCancelledError):
-                    await sender.finish(error_event(error))
-            else:
-                self._log_success(progress)
+            async with context.engine.lease(self._model) as lease:
+                # a thread, for the voices are listed from disk
+                order = await in_thread(speech_order, self._wanted, lease.ready, context)
+                await _Delivery(order, lease, context, self._request_id).serve(receive, send)
+
+
+class _Delivery:
+    """Speaks one order and sends what comes of it."""
+
+    def __init__(self, order: SpeechOrder, lease: Lease, context: Context, request_id: str) -> None:
+        self._order = order
+        self._lease = lease
+        self._context = context
+        self._request_id = request_id
+
+    async def serve(self, receive: Receive, send: Send) -> None:
+        """Speaks and sends.
+
+        Raises:
+            AudioVoiceError: the request failed before its first byte was sent.
+        """
+        context, order = self._context, self._order
+        progress = SpeechProgress(
+            self._lease.speak(order.speak), context.metrics, sample_rate=order.sample_rate
+        )
+        sender = _Sender(send, context.settings.request_timeout_s)
+        try:
+            async with progress:
+                await self._serve(progress, receive, sender)
+        except AudioVoiceError as error:
+            self._log_failure(error, progress)
+            if not sender.started:
+                raise
+            if order.delivery == "sse" and not isinstance(error, RequestCancelledError):
+                await sender.finish(error_event(error))
+        else:
+            self._log_success(progress)
 
     async def _serve(self, progress: SpeechProgress, receive: Receive, sender: _Sender) -> None:
         order = self._order
@@ -105,9 +132,10 @@ class SpeechReply(Response):
             "X-Accel-Buffering": "no",
             "X-Audio-Verdict": verdict_header(verdict, first.num_segments),
             "X-Audio-Seed": str(order.seed),
+            "X-Audio-Model": quote(self._lease.model, safe="/ "),
         }
         if verdict.route:
-            headers["X-Audio-Route"] = route_header(verdict, self._context.engine.state)
+            headers["X-Audio-Route"] = route_header(verdict, self._lease.state)
         language = progress.done.language if progress.done else order.speak.language
         if language and language != AUTO:
             headers["X-Audio-Language"] = language
@@ -126,9 +154,11 @@ class SpeechReply(Response):
 
     def _log_success(self, progress: SpeechProgress) -> None:
         _log.info(
-            "speech %s: %d characters, voice %s, first audio after %.3f s, %.2f s after %.2f s, %s",
+            "speech %s: %d characters, model %s, voice %s, first audio after %.3f s, "
+            "%.2f s after %.2f s, %s",
             self._request_id,
             len(self._order.speak.text),
+            self._lease.model,
             self._order.speak.voice,
             progress.first_audio_s or 0,
             progress.audio_s,

@@ -58,7 +58,7 @@ class SpeechRequest(BaseModel):
 
     input: Text = Field(description="Text to speak.")
     model: Text | None = Field(
-        default=None, description="Model or alias; left out: the loaded model."
+        default=None, description="Model or alias; left out: the default model."
     )
     voice: Annotated[Text | VoiceReference | None, BeforeValidator(_name_of_voice)] = Field(
         default=None, description="Voice or alias, by name or as an object with its id."
@@ -119,6 +119,9 @@ class Model(BaseModel):
     created: int = Field(description="Unix time; 0 where it is not known.")
     owned_by: str
     alias_of: str | None = None
+    state: str = Field(description="`ready`, `starting`, …; `unloaded`: the next request loads it.")
+    licence: str = Field(description="Empty where its files state none.")
+    languages: list[str]
 
 
 class ModelList(BaseModel):
@@ -126,6 +129,58 @@ class ModelList(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+class Alias(BaseModel):
+    """A name that stands for a model."""
+
+    id: str
+    object: Literal["model.alias"] = "model.alias"
+    model: str
+    previous: list[str] = Field(
+        description="What it meant before, the last one last; `(settings)`: as the settings say."
+    )
+    changed_at: str | None = Field(description="When it was handed over, ISO 8601; null: never.")
+
+
+class AliasList(BaseModel):
+    """All aliases."""
+
+    object: Literal["list"] = "list"
+    data: list[Alias]
+
+
+class Promotion(BaseModel):
+    """Body of `PUT /v1/aliases/{alias}`."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    model: Text = Field(min_length=1, max_length=_MAX_NAME_CHARS, description="Model or alias.")
+    voice: Text | None = Field(
+        default=None, description="Who says the sentence; left out: the model's default voice."
+    )
+
+
+class CanarySpeech(BaseModel):
+    """The sentence that a model said before it took an alias."""
+
+    text: str
+    language: str
+    voice: str
+    audio_s: float
+    took_s: float
+    retries: int
+
+
+class HandedAlias(BaseModel):
+    """An alias that was handed over."""
+
+    id: str
+    object: Literal["model.alias"] = "model.alias"
+    model: str | None = Field(description="Null: the alias was unknown before, and is gone.")
+    before: str | None = Field(description="The model it meant until now.")
+    load_s: float = Field(description="Seconds until the model could speak.")
+    canary: CanarySpeech | None
 
 
 class AudioModel(BaseModel):
@@ -194,10 +249,11 @@ class Benched(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The model is loaded, warmed, and has spoken one sentence that passed its checks."""
+    """The default model was loaded and warmed, and has spoken a sentence that passed its checks."""
 
     status: Literal["ready"] = "ready"
     model: str
+    is_loaded: bool = Field(description="False: it made room for another, and loads when asked.")
     version: str
     licence: str
     languages: list[str]

@@ -12,7 +12,7 @@ from app.api.bodies import parse_json, read_body
 from app.api.context import ContextDep
 from app.api.edge import request_id_of
 from app.api.openapi import errors_of, json_body
-from app.api.order import speech_order
+from app.api.order import model_for
 from app.api.presence import in_thread
 from app.api.reply import SpeechReply
 from app.api.schemas import SpeechRequest
@@ -30,6 +30,7 @@ _HEADERS = {
     "X-Audio-Verdict": "What the output checks said: `ok` or `retried`, for how many segments.",
     "X-Audio-Seed": "The seed used; send it again for the same audio.",
     "X-Audio-Language": "The language spoken, where it is known when the answer begins.",
+    "X-Audio-Model": "The model that speaks; no alias.",
     "X-Audio-Route": "The device, with what it was held to, and instead of which.",
     "X-Request-Id": "Names this request in the service's log.",
 }
@@ -54,13 +55,14 @@ _SPOKEN: dict[str, Any] = {
     summary="Speak a text",
     dependencies=KEY_NEEDED,
     response_class=Response,
-    responses={200: _SPOKEN, **errors_of(400, 401, 404, 413, 429, 500, 503)},
+    responses={200: _SPOKEN, **errors_of(400, 401, 404, 413, 429, 500, 503, 507)},
     openapi_extra=json_body("SpeechRequest", _EXAMPLE),
 )
 async def create_speech(request: Request, context: ContextDep) -> Response:
     """Returns speech. Fields that are not listed here are ignored."""
     limit = _MAX_BYTES_PER_CHAR * context.settings.max_input_chars + _OTHER_FIELDS_BYTES
     body = await read_body(request, limit, field="input", key="MAX_INPUT_CHARS")
-    # a thread, for a long text takes a while to check and the voices are listed from disk
-    order = await in_thread(speech_order, parse_json(body, SpeechRequest), context)
-    return SpeechReply(order, context, request_id_of(request))
+    wanted = parse_json(body, SpeechRequest)
+    # a thread, for a long text takes a while to check and the models are listed from disk
+    model = await in_thread(model_for, wanted, context)
+    return SpeechReply(wanted, model, context, request_id_of(request))

@@ -10,12 +10,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from app import __version__
 from app.api.auth import KEY_NEEDED
 from app.api.context import ContextDep
-from app.api.names import loaded_model, ready_or_raise
 from app.api.notes import model_notes
 from app.api.openapi import errors_of
 from app.api.presence import in_thread
 from app.api.schemas import Benched, Health, Readiness, ServiceStatus
 from app.metrics import METRICS_CONTENT_TYPE
+from app.supervisor.refusals import ready_or_raise
 
 router = APIRouter(tags=["status"])
 
@@ -46,7 +46,7 @@ async def show_status(request: Request, context: ContextDep) -> Response:
         version=__version__,
         status=state.phase,
         reason=state.reason,
-        model=loaded_model(context.settings, state.ready),
+        model=context.registry.default,
         device=state.ready.device if state.ready else None,
         queue_depth=context.speech_slots.num_taken,
     )
@@ -61,19 +61,24 @@ async def show_health() -> Health:
 
 @router.get("/ready", summary="Can it speak?", responses=errors_of(503))
 async def show_readiness(context: ContextDep) -> Readiness:
-    """Returns 200 only when the model is loaded, warmed and has passed its own check."""
-    ready = ready_or_raise(context.engine)
+    """Returns 200 when the default model has been loaded, warmed and has passed its own check.
+
+    It stays 200 while that model has made room for another: the next request loads it again.
+    """
+    state = context.engine.state
+    ready = ready_or_raise(state)
     return Readiness(
-        model=ready.model,
+        model=context.registry.default,
+        is_loaded=state.phase == "ready",
         version=ready.version,
         licence=ready.licence,
         languages=ready.languages,
         device=ready.device,
         device_reason=ready.device_reason,
-        benched=[Benched.of(bench) for bench in context.engine.state.benched],
+        benched=[Benched.of(bench) for bench in state.benched],
         load_s=ready.load_s,
         warmup_s=ready.warmup_s,
-        notes=await in_thread(model_notes, context.settings),
+        notes=await in_thread(model_notes, context.registry),
     )
 
 

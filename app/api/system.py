@@ -14,13 +14,13 @@ from pydantic import BaseModel, Field
 from app import __version__
 from app.api.auth import KEY_NEEDED
 from app.api.context import ContextDep
-from app.api.names import loaded_model
 from app.api.openapi import errors_of
 from app.api.presence import in_thread
 from app.api.schemas import Benched
 from app.devices.hardware import host_memory, platform_name
 from app.devices.probe import PROBING, cached_report
 from app.settings import Settings
+from app.supervisor.loaded import ModelStatus
 
 router = APIRouter(tags=["status"])
 
@@ -34,7 +34,7 @@ class RouteChoice(BaseModel):
 
 
 class WorkerDeviceMemory(BaseModel):
-    """Memory of the worker's GPU."""
+    """Memory of the default model's GPU."""
 
     used_bytes: int = Field(description="Held by the worker now.")
     peak_bytes: int = Field(description="Most it ever held.")
@@ -42,13 +42,68 @@ class WorkerDeviceMemory(BaseModel):
     total_bytes: int
 
 
+class WorkerStatus(BaseModel):
+    """One model that has a worker."""
+
+    model: str
+    is_default: bool
+    status: str = Field(description="Phase of its worker: starting, ready, restarting, …")
+    reason: str
+    device: str | None
+    pid: int | None
+    restarts: int
+    load_s: float | None = Field(description="From the worker's start until it could speak.")
+    leases: int = Field(description="Requests that hold it now.")
+    idle_s: float
+    rows: int = Field(description="Most segments side by side.")
+    rows_reason: str
+    need_bytes: int = Field(description="Memory it is counted with: estimated, then as measured.")
+    used_bytes: int | None
+    peak_bytes: int | None
+    stage_peak_bytes: dict[str, int] = Field(
+        description="Most memory of the worker while a stage of its work went on."
+    )
+
+    @classmethod
+    def of(cls, model: ModelStatus) -> WorkerStatus:
+        """Returns what the pool says of a model, as it goes over the wire."""
+        state = model.state
+        return cls(
+            model=model.name,
+            is_default=model.is_default,
+            status=state.phase,
+            reason=state.reason,
+            device=state.ready.device if state.ready else None,
+            pid=state.pid,
+            restarts=state.restarts,
+            load_s=state.load_s,
+            leases=model.leases,
+            idle_s=round(model.idle_s, 1),
+            rows=model.rows,
+            rows_reason=model.rows_reason,
+            need_bytes=model.need_bytes,
+            used_bytes=model.used_bytes,
+            peak_bytes=model.peak_bytes,
+            stage_peak_bytes=dict(model.stages),
+        )
+
+
+class MemoryBudget(BaseModel):
+    """What all models of one place may take together."""
+
+    place: str = Field(description="`gpu` or `cpu`.")
+    limit_bytes: int | None
+    reason: str
+
+
 class Memory(BaseModel):
     """Memory, in bytes; null where it is not known."""
 
     host_free_bytes: int | None
     host_total_bytes: int | None
-    worker_bytes: int | None = Field(description="Resident memory of the worker.")
+    worker_bytes: int | None = Field(description="Resident memory of the default model's worker.")
     device: WorkerDeviceMemory | None = Field(description="Null on the CPU.")
+    budgets: list[MemoryBudget]
 
 
 class Probes(BaseModel):
@@ -71,7 +126,8 @@ class SystemStatus(BaseModel):
     device: str | None
     routes: list[RouteChoice]
     benched: list[Benched]
-    restarts: int = Field(description="Times the worker was started again.")
+    restarts: int = Field(description="Times the default model's worker was started again.")
+    workers: list[WorkerStatus] = Field(description="One for each loaded model.")
     memory: Memory
     probes: Probes
 
@@ -93,16 +149,21 @@ async def show_system(context: ContextDep) -> SystemStatus:
         platform=platform_name(),
         status=state.phase,
         reason=state.reason,
-        model=loaded_model(context.settings, ready),
+        model=context.registry.default,
         device=ready.device if ready else None,
         routes=[RouteChoice(**msgspec.structs.asdict(r)) for r in (ready.routes if ready else [])],
         benched=[Benched.of(bench) for bench in state.benched],
         restarts=state.restarts,
+        workers=[WorkerStatus.of(model) for model in context.engine.models],
         memory=Memory(
             host_free_bytes=host_free,
             host_total_bytes=host_total,
             worker_bytes=beat.rss_bytes if beat else None,
             device=WorkerDeviceMemory(**msgspec.structs.asdict(device)) if device else None,
+            budgets=[
+                MemoryBudget(place=b.place, limit_bytes=b.limit_bytes, reason=b.reason)
+                for b in context.engine.budgets
+            ],
         ),
         probes=Probes(
             is_running=state.reason.startswith(PROBING),

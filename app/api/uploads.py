@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from starlette.datastructures import FormData, UploadFile
 
 from app.api.context import Context
-from app.api.names import ready_or_raise
+from app.api.engine import Lease
 from app.api.presence import in_thread
 from app.audio.clip import Clip
 from app.errors import AudioVoiceError, ConflictError, InputError, RefusedError
+from app.messages import Ready
 from app.settings import Settings
 from app.text.languages import resolve_language
 from app.voices.names import check_voice_name, fold_name
@@ -91,17 +92,19 @@ async def keep_voice(upload: VoiceUpload, context: Context) -> VoiceRecord:
     A voice that the model can't use is not kept.
 
     Raises:
-        UnavailableError: the model is not ready.
+        UnavailableError: the default model is not ready.
         MediaTypeError, TooLargeError, InputError: the clip can't be used.
         ConflictError: the name is taken.
     """
-    ready = ready_or_raise(context.engine)
+    async with context.engine.lease(context.registry.default) as lease:
+        return await _keep(upload, lease, context)
+
+
+async def _keep(upload: VoiceUpload, lease: Lease, context: Context) -> VoiceRecord:
     check_voice_name(upload.name)
-    language = resolve_language(upload.language, ready.languages) if upload.language else ""
-    if fold_name(upload.name) in {fold_name(voice.name) for voice in ready.voices}:
-        raise ConflictError(
-            f"The model itself has a voice '{upload.name}'; choose another name.", param="name"
-        )
+    languages = lease.ready.languages
+    language = resolve_language(upload.language, languages) if upload.language else ""
+    _refuse_taken(upload.name, lease.ready, context.settings)
     clip = await in_thread(_decode, upload.data, context.settings)
     record = await in_thread(
         context.store.add,
@@ -112,11 +115,25 @@ async def keep_voice(upload: VoiceUpload, context: Context) -> VoiceRecord:
         ref_text=upload.ref_text,
     )
     try:
-        await context.engine.prepare_voice(record.name)
+        await lease.prepare_voice(record.name)
     except BaseException:
         await in_thread(context.store.delete, record.id)
         raise
     return record
+
+
+def _refuse_taken(name: str, ready: Ready, settings: Settings) -> None:
+    """Raises ConflictError for a name that means another voice already, in whatever case."""
+    folded = fold_name(name)
+    if folded in {fold_name(voice.name) for voice in ready.voices}:
+        raise ConflictError(
+            f"The model itself has a voice '{name}'; choose another name.", param="name"
+        )
+    if folded in {fold_name(alias) for alias in settings.voice_aliases}:
+        raise ConflictError(
+            f"'{name}' is an alias of another voice (VOICE_ALIASES); choose another name.",
+            param="name",
+        )
 
 
 def _decode(data: bytes, settings: Settings) -> Clip:

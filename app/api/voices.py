@@ -77,11 +77,11 @@ async def list_voices(context: ContextDep) -> VoiceList:
     summary="Upload a voice",
     status_code=201,
     dependencies=KEY_NEEDED,
-    responses=errors_of(400, 401, 403, 409, 413, 415, 429, 500, 503),
+    responses=errors_of(400, 401, 403, 409, 413, 415, 429, 500, 503, 507),
     openapi_extra=_FORM,
 )
 async def upload_voice(request: Request, context: ContextDep) -> Voice:
-    """Stores a reference clip under a name and has the loaded model prepare it."""
+    """Stores a reference clip under a name and has the default model prepare it."""
     limit = int(context.settings.max_upload_mb * _BYTES_PER_MB) + _FORM_BYTES
     with context.upload_slots.take():
         body = await read_body(request, limit, field=CLIP_FIELD, key="MAX_UPLOAD_MB")
@@ -91,7 +91,7 @@ async def upload_voice(request: Request, context: ContextDep) -> Voice:
         finally:
             await form.close()
         record = await keep_voice(upload, context)
-    notes = await in_thread(model_notes, context.settings)
+    notes = await in_thread(model_notes, context.registry)
     return _uploaded(record).model_copy(update={"note": " ".join(notes) or None})
 
 

@@ -99,7 +99,7 @@ async def _check(settings: Settings, out: Path) -> CheckResult:
             warmup_s=round(ready.warmup_s, 3),
             start_s=round(start_s, 3),
             loaded_bytes=loaded,
-            peak_bytes=_resident_bytes(engine.state.pid, "VmHWM"),
+            peak_bytes=_peak_bytes(engine),
             device_peak_bytes=memory.peak_bytes if memory else None,
             sentences=sentences,
         )
@@ -171,6 +171,18 @@ def _fault_of(path: Path, request: Speak) -> str:
         rate = file.getframerate()
     check = check_segment(samples, rate, spoken=request.text, language=request.language)
     return check.explanation
+
+
+def _peak_bytes(engine: EngineClient) -> int | None:
+    """Returns the most memory the worker ever held. It sets the kernel's mark back for each stage
+    that it measures, so the stages count as well.
+    """
+    marks = [_resident_bytes(engine.state.pid, "VmHWM")]
+    beat = engine.state.heartbeat
+    if beat and not beat.device_memory:
+        marks += beat.stages.values()
+    known = [mark for mark in marks if mark is not None]
+    return max(known, default=None)
 
 
 def _resident_bytes(pid: int | None, field: str) -> int | None:

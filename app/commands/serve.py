@@ -13,8 +13,9 @@ import uvicorn
 from app.api.factory import create_app
 from app.commands.terminal import note, say
 from app.errors import SettingsError
+from app.models.registry import ModelRegistry
 from app.settings import Settings
-from app.supervisor.client import EngineClient
+from app.supervisor.pool import EnginePool
 
 #: How often a start is looked at for a fault that no restart cures.
 _WATCH_S = 0.2
@@ -63,10 +64,11 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 async def _serve(settings: Settings, listener: socket.socket) -> int:
-    engine = EngineClient(settings)
+    registry = ModelRegistry(settings)
+    engine = EnginePool(settings, registry)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, engine),
+            create_app(settings, engine, registry=registry),
             log_level=settings.log_level,
             access_log=settings.log_level == "debug",
             server_header=False,
@@ -83,7 +85,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
     return 2 if watch.done() and not watch.cancelled() and watch.result() else 0
 
 
-async def _stop_if_hopeless(engine: EngineClient, server: uvicorn.Server) -> bool:
+async def _stop_if_hopeless(engine: EnginePool, server: uvicorn.Server) -> bool:
     """Ends the program when its first start fails for a cause that no restart cures.
 
     Returns:

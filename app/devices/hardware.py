@@ -80,6 +80,19 @@ def host_memory(root: Path = ROOT) -> tuple[int | None, int | None]:
     )
 
 
+def memory_limit(root: Path = ROOT) -> int | None:
+    """Returns the memory in bytes that this process may use: the machine's, or its container's.
+
+    None where neither says. A limit of a cgroup (version 2, then 1) counts where it is the smaller.
+    """
+    limits = [host_memory(root)[1]]
+    for name in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        text = _read(root / name)
+        limits.append(int(text) if text.isdigit() else None)
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
 def platform_name() -> str:
     """Returns system and machine in one line, such as `Linux 6.1 x86_64`."""
     return f"{platform.system()} {platform.release()} {platform.machine()}"

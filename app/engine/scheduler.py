@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +38,17 @@ class Decoder(Protocol):
         """Moves rows on by one token each."""
 
 
+class StageWatch(Protocol):
+    """Is told which stage of the work a block belongs to: `prefill`, `decode`, `vocoder`."""
+
+    def __call__(self, stage: str) -> AbstractContextManager[None]:
+        """Returns what the block runs in."""
+
+
+def _unwatched(stage: str) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()
+
+
 class Scheduler:
     """Runs jobs in a batch that rows enter and leave at any step.
 
@@ -46,6 +58,7 @@ class Scheduler:
         first_chunk_tokens: audio tokens in a job's first chunk of audio.
         chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
         fast: False takes the slow reference path, which gives all audio in one last chunk.
+        watch: told of each stage; nobody if left out.
     """
 
     def __init__(
@@ -56,8 +69,10 @@ class Scheduler:
         first_chunk_tokens: int = 8,
         chunk_tokens: int = 40,
         fast: bool = True,
+        watch: StageWatch = _unwatched,
     ) -> None:
         self._model = model
+        self._watch = watch
         self._max_rows = max_rows
         self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
         self._decoder: Decoder = (GptDecoder if fast else ReferenceDecoder)(model.gpt)
@@ -119,9 +134,11 @@ class Scheduler:
         running = list(self._rows)
         if running:
             states, tokens = [row.state for row in running], [row.tokens[-1] for row in running]
-            output = self._decoder.step(states, tokens)
-            for place, row in enumerate(running):
-                events += row.accept(output.logits[place], output.latents[place])
+            with self._watch("decode"):
+                output = self._decoder.step(states, tokens)
+            with self._watch("vocoder"):
+                for place, row in enumerate(running):
+                    events += row.accept(output.logits[place], output.latents[place])
         # one a step, so that rows under way wait for one prefill at most
         if self._waiting and len(self._rows) < self._max_rows:
             events += self._admit(heapq.heappop(self._waiting)[2])
@@ -129,7 +146,8 @@ class Scheduler:
         return events
 
     def _admit(self, job: SegmentJob) -> list[Event]:
-        state, output = self._decoder.prefill(job.token_ids, job.conditioning.gpt_latents)
+        with self._watch("prefill"):
+            state, output = self._decoder.prefill(job.token_ids, job.conditioning.gpt_latents)
         vocoder = self._make_vocoder(
             self._model.vocoder, job.conditioning.speaker_embedding, job.speed
         )

@@ -118,16 +118,20 @@ class ModelRegistry:
         return self.find(wanted).name
 
     def aliases(self) -> list[AliasTarget]:
-        """Returns every alias with the model it means: `default` first, then by name.
+        """Returns every alias with the model it means: `default` first, the settings' next.
 
         Those of the settings that mean no model of this machine are left out.
         """
         bundles = self.bundles()
         handed = self.handed.read()
-        names = [DEFAULT, *sorted({*self._settings.model_aliases, *handed} - {DEFAULT})]
+        names = dict.fromkeys((DEFAULT, *self._settings.model_aliases, *sorted(handed)))
         targets = ((name, self._target_of(name, bundles)) for name in names)
         found = [(n, t or (self.configured if n == DEFAULT else None)) for n, t in targets]
         return [AliasTarget(name, model, handed.get(name)) for name, model in found if model]
+
+    def settings_target(self, alias: str) -> str | None:
+        """Returns the model that the settings alone mean by an alias; None if they mean none."""
+        return self._settings_target(alias, self.bundles())
 
     def source(self, name: str) -> str:
         """Returns what DEFAULT_MODEL must be for a worker that is to load this model."""
@@ -147,6 +151,9 @@ class ModelRegistry:
                 if model in bundles:
                     return model
                 self._tell_once(alias, model)
+        return self._settings_target(alias, bundles)
+
+    def _settings_target(self, alias: str, bundles: dict[str, Bundle]) -> str | None:
         if alias == DEFAULT:
             return self.configured if self.configured in bundles else None
         wanted = self._settings.model_aliases.get(alias)

@@ -122,7 +122,7 @@ class EngineClient:
             )
             if state.last_error is not None and refused:
                 raise state.last_error
-            if state.phase == "failed" or self._keeper.is_stopping:
+            if state.phase == "failed" or self._keeper.is_stopping():
                 raise refusal_of(state) or stopping()
             try:
                 await self._keeper.changed(

@@ -149,9 +149,8 @@ class WorkerKeeper:
         """
         await asyncio.wait_for(self._changed.wait(), timeout_s)
 
-    @property
     def is_stopping(self) -> bool:
-        """True from the moment of `stop` on."""
+        """Says whether `stop` was called."""
         return self._phase in {"stopping", "stopped"}
 
     def _send(self, run: WorkerRun, packed: bytes) -> None:
@@ -207,7 +206,7 @@ class WorkerKeeper:
     # --- the worker's life ----------------------------------------------------------------
 
     async def _supervise(self) -> None:
-        while not self.is_stopping:
+        while not self.is_stopping():
             self._num_starts += 1
             ready_for_s = 0.0
             try:
@@ -217,7 +216,7 @@ class WorkerKeeper:
             else:
                 await run.watch()
                 self._run = None
-                if self.is_stopping:
+                if self.is_stopping():
                     return
                 if run.is_relieved:
                     continue

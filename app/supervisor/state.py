@@ -12,7 +12,7 @@ from app.devices.benches import BenchedDevice
 from app.errors import AudioVoiceError
 from app.messages import Heartbeat, Ready
 
-Phase = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped"]
+Phase = Literal["starting", "ready", "restarting", "failed", "stopping", "stopped", "unloaded"]
 
 _LONGEST_PAUSE_S = 30.0
 #: A worker that was ready for this long has shown that it can work; the next pause is short again.
@@ -25,6 +25,8 @@ class EngineState:
 
     `reason` says in words why the phase is what it is. `failed` is for good: a restart would not
     help, `last_error` says what would. `last_error` outlives a recovery, for the curious.
+    `unloaded`: the model made room for another, or nobody used it; the next request loads it, and
+    `ready` is what it said when it was there.
     `num_crashes` counts workers that ended unasked, `num_kills` those of them that had to be
     killed because they gave no sign of life, `restarts` the starts that followed. Times are in
     seconds: `uptime_s` since the worker was ready, `load_s` from its start until it was ready the
@@ -46,6 +48,27 @@ class EngineState:
     load_s: float | None
     retry_after_s: float
     benched: tuple[BenchedDevice, ...] = ()
+
+
+def absent_state(
+    phase: Phase, reason: str, *, ready: Ready | None = None, error: AudioVoiceError | None = None
+) -> EngineState:
+    """Returns the state of a model that has no worker."""
+    return EngineState(
+        phase=phase,
+        reason=reason,
+        ready=ready,
+        heartbeat=None,
+        restarts=0,
+        num_crashes=0,
+        num_kills=0,
+        num_in_flight=0,
+        last_error=error,
+        pid=None,
+        uptime_s=0.0,
+        load_s=None,
+        retry_after_s=1.0,
+    )
 
 
 class Backoff:

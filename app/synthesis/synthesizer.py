@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
 import torch
 
 from app.devices.faults import MEMORY_FAULTS
@@ -21,6 +22,7 @@ from app.synthesis.memory import give_back, naming_faults, read_memory
 from app.synthesis.planning import Planner
 from app.synthesis.pressure import RowLimit
 from app.synthesis.request import Emit, SpeechPlan, SpeechRequest
+from app.synthesis.stages import StageMeter
 from app.voices.latents import VoiceLatents
 
 _log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Synthesizer:
         self._settings = settings
         self._planner = Planner(model, settings)
         self._limit = RowLimit(settings.max_batch_rows)
+        self._meter = StageMeter(model.speech.gpt.device)
         self._scheduler = self._make_scheduler()
         self._requests: dict[str, SpeechRequest] = {}
         self._checks_itself = False
@@ -61,7 +64,15 @@ class Synthesizer:
 
     def device_memory(self) -> DeviceMemory | None:
         """Returns the memory of the device now; None on a CPU."""
-        return read_memory(self._device)
+        memory = read_memory(self._device)
+        if memory is None:
+            return None
+        peak = max(memory.peak_bytes, self._meter.reserved_bytes)
+        return msgspec.structs.replace(memory, peak_bytes=peak)
+
+    def stage_peaks(self) -> dict[str, int]:
+        """Returns the most memory in bytes while each stage of the work went on."""
+        return dict(self._meter.peaks)
 
     def submit(self, message: Speak, emit: Emit) -> None:
         """Plans a request and puts its first segments into the batch.
@@ -149,7 +160,7 @@ class Synthesizer:
     def _conditioning(self, voice: str) -> Conditioning:
         """Returns a voice; when memory runs out, tries once more with fewer rows beside it."""
         try:
-            with naming_faults(self._device):
+            with naming_faults(self._device), self._meter("conditioning"):
                 return self._latents.get(voice)
         except DeviceError as error:
             if error.code not in MEMORY_FAULTS:
@@ -168,6 +179,7 @@ class Synthesizer:
             max_rows=self._limit.rows,
             first_chunk_tokens=self._settings.first_chunk_tokens,
             chunk_tokens=self._settings.chunk_tokens,
+            watch=self._meter,
         )
 
     @property

@@ -108,6 +108,9 @@ class SynthesizerProtocol(Protocol):
     def device_memory(self) -> DeviceMemory | None:
         """Memory of the device now; None on a CPU."""
 
+    def stage_peaks(self) -> dict[str, int]:
+        """Most memory in bytes that was held while each stage of the work went on."""
+
     def warm_up(self) -> None:
         """Speaks one sentence and checks it; raises an `AudioVoiceError` if that fails."""
 
@@ -127,7 +130,8 @@ class SynthesizerProtocol(Protocol):
 class EngineLoop:
     """Runs one synthesizer until it is told to stop or the engine breaks.
 
-    `num_rows`, `num_waiting`, `device_memory` and `step_age_s` may be read from any thread.
+    `num_rows`, `num_waiting`, `device_memory`, `stage_peaks` and `step_age_s` may be read from any
+    thread.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class EngineLoop:
         self.num_rows = 0
         self.num_waiting = 0
         self.device_memory: DeviceMemory | None = None
+        self.stage_peaks: dict[str, int] = {}
 
     @property
     def step_age_s(self) -> float:
@@ -199,6 +204,7 @@ class EngineLoop:
         if now - self._memory_read_at >= _MEMORY_EVERY_S:
             self._memory_read_at = now
             self.device_memory = self._synthesizer.device_memory()
+            self.stage_peaks = self._synthesizer.stage_peaks()
 
     def _take_messages(self, wait: bool) -> None:
         """Empties the inbox; with nothing to do, waits until there is something in it."""

@@ -65,6 +65,7 @@ class Worker:
             waiting=loop.num_waiting,
             rss_bytes=_resident_bytes(),
             device_memory=loop.device_memory,
+            stages=loop.stage_peaks,
         )
 
     def run_engine(self) -> None:

@@ -23,8 +23,10 @@ import psutil
 import uvicorn
 
 from app.api.factory import create_app
+from app.devices.benches import Benches
 from app.settings import Settings
 from app.supervisor.client import EngineClient
+from app.supervisor.pool import EnginePool
 from app.supervisor.recovery import Recovery
 
 RUN = Path(__file__).resolve().parents[1] / "faults" / "run.py"
@@ -39,7 +41,7 @@ class FaultyService:
 
     url: str
     folder: Path
-    engine: EngineClient
+    engine: EnginePool
     later_s: float = 0.0
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=READY_S))
 
@@ -107,11 +109,12 @@ def faulty_service(folder: Path) -> Iterator[FaultyService]:
         log_level="info",
     )
     recovery = Recovery(settings, lambda: time.monotonic() + (service[0].later_s if service else 0))
-    engine = EngineClient(
-        settings,
-        worker_command=[sys.executable, str(RUN), f"armed:{folder}", "app.worker.process"],
-        recovery=recovery,
-    )
+    command = [sys.executable, str(RUN), f"armed:{folder}", "app.worker.process"]
+
+    def make_engine(for_model: Settings, _benches: Benches) -> EngineClient:
+        return EngineClient(for_model, worker_command=command, recovery=recovery)
+
+    engine = EnginePool(settings, make_engine=make_engine)
     config = uvicorn.Config(create_app(settings, engine), port=0, log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))

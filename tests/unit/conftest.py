@@ -27,7 +27,8 @@ def engine() -> ScriptedEngine:
 @pytest.fixture
 def settings_of(tmp_path: Path) -> Callable[..., Settings]:
     def make(**overrides: Any) -> Settings:
-        return Settings(voices_dir=tmp_path / "voices", **overrides)
+        folders = {"voices_dir": tmp_path / "voices", "models_dir": tmp_path / "models"}
+        return Settings(**{**folders, **overrides})
 
     return make
 

@@ -69,6 +69,9 @@ class FakeEngine:
     def device_memory(self) -> DeviceMemory | None:
         return None if self.info.device == "cpu" else DeviceMemory(1, 2, 3, 4)
 
+    def stage_peaks(self) -> dict[str, int]:
+        return {"load": 5, "decode": 7}
+
     def warm_up(self) -> None:
         self._note("warm")
 

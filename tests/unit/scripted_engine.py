@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from app.messages import Audio, Done, Heartbeat, Ready, Route, Speak, Verdict, V
 from app.supervisor.budget import Budget
 from app.supervisor.loaded import ModelStatus
 from app.supervisor.refusals import ready_or_raise
+from app.supervisor.state import EngineState
 
 SAMPLE_RATE = 24_000
 VERDICT = Verdict(status="ok", segments=1, retries=0)
@@ -27,7 +29,7 @@ VERDICT = Verdict(status="ok", segments=1, retries=0)
 def ready_message() -> Ready:
     return Ready(
         protocol=1,
-        model="scripted",
+        model="builtin",
         version="1",
         licence="CC0-1.0",
         languages=["en", "pt", "zh-cn"],
@@ -55,6 +57,8 @@ class ScriptedState:
     ready: Ready | None = field(default_factory=ready_message)
     heartbeat: Heartbeat | None = None
     restarts: int = 0
+    pid: int | None = None
+    load_s: float | None = None
     benched: tuple[BenchedDevice, ...] = ()
     retry_after_s: float = 1.0
 
@@ -132,7 +136,6 @@ class ScriptedEngine:
         self.state = ScriptedState()
         self.spoken: list[Speak] = []
         self.leased: list[str] = []
-        self.models: tuple[ModelStatus, ...] = ()
         self.budgets: tuple[Budget, ...] = ()
         self.cancelled_s: dict[str, float] = {}
         self.prepared: list[str] = []
@@ -146,6 +149,30 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         self.running = False
+
+    @property
+    def num_restarts(self) -> int:
+        return self.state.restarts
+
+    @property
+    def models(self) -> tuple[ModelStatus, ...]:
+        beat = self.state.heartbeat
+        return (
+            ModelStatus(
+                name=self.model,
+                is_default=True,
+                state=cast(EngineState, self.state),
+                place="cpu",
+                leases=0,
+                idle_s=0.0,
+                rows=16,
+                rows_reason="MAX_BATCH_ROWS",
+                need_bytes=10**9,
+                used_bytes=None,
+                peak_bytes=None,
+                stages=dict(beat.stages) if beat else {},
+            ),
+        )
 
     @property
     def ready(self) -> Ready:

@@ -123,7 +123,7 @@ def test_names_and_aliases_of_the_default_voice(
     assert engine.spoken[0].voice == "anna"
 
 
-@pytest.mark.parametrize("model", [None, "default", "builtin", "scripted", "tts-1-hd"])
+@pytest.mark.parametrize("model", [None, "default", "builtin", "tts-1-hd"])
 def test_names_of_the_model(speak: Speak, model: str | None) -> None:
     assert speak(model=model).status_code == 200
 

@@ -72,15 +72,16 @@ def test_models(engine: ScriptedEngine, call: Call) -> None:
     listed = call("GET", "/v1/models").json()
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == [
-        *("scripted", "tts-1", "tts-1-hd", "gpt-4o-mini-tts")
+        *("builtin", "tts-1", "tts-1-hd", "gpt-4o-mini-tts")
     ]
     assert {model["object"] for model in listed["data"]} == {"model"}
-    assert call("GET", "/v1/models/tts-1").json()["alias_of"] == "scripted"
-    assert call("GET", "/v1/models/scripted").json()["alias_of"] is None
+    assert call("GET", "/v1/models/tts-1").json()["alias_of"] == "builtin"
+    assert call("GET", "/v1/models/builtin").json()["alias_of"] is None
     audio = call("GET", "/v1/audio/models").json()
     assert [model["id"] for model in audio["models"]] == [model["id"] for model in listed["data"]]
-    engine.state.ready = None
-    assert call("GET", "/v1/models").json()["data"][0]["id"] == "builtin"
+    assert listed["data"][0]["state"] == "ready"
+    engine.state.phase, engine.state.ready = "starting", None
+    assert call("GET", "/v1/models").json()["data"][0]["state"] == "starting"
 
 
 def samples_of(text: str) -> dict[str, float]:
@@ -103,7 +104,7 @@ def test_metrics_count_what_happened(engine: ScriptedEngine, call: Call) -> None
     assert call("POST", "/v1/audio/speech", json={"input": ""}).status_code == 400
     assert call("GET", "/some/path").status_code == 404
     engine.state.restarts = 3
-    engine.state.heartbeat = Heartbeat(step_age_s=0, rows=2, waiting=5, rss_bytes=1000)
+    engine.state.heartbeat = Heartbeat(0, 2, 5, rss_bytes=1000, stages={"decode": 900})
     reply = call("GET", "/metrics")
     assert reply.headers["content-type"].startswith("text/plain")
     seen = samples_of(reply.text)
@@ -123,6 +124,8 @@ def test_metrics_count_what_happened(engine: ScriptedEngine, call: Call) -> None
     assert seen["audio_voice_worker_ready"] == 1
     assert seen["audio_voice_worker_rows"] == 2
     assert seen["audio_voice_worker_waiting"] == 5
+    assert seen["audio_voice_model_ready|builtin"] == 1
+    assert seen["audio_voice_stage_peak_bytes|builtin|decode"] == 900
     assert seen["audio_voice_queue_depth"] == 0
     assert not [name for name in seen if name.startswith("audio_voice_device_benched")]
 
@@ -185,7 +188,8 @@ def test_the_document_is_whole(app: FastAPI, call: Call) -> None:
     assert refs <= set(schemas)
     assert "HTTPValidationError" not in schemas
     speech = document["paths"]["/v1/audio/speech"]["post"]
-    assert set(speech["responses"]) == {"200", "400", "401", "404", "413", "429", "500", "503"}
+    statuses = {"200", "400", "401", "404", "413", "429", "500", "503", "507"}
+    assert set(speech["responses"]) == statuses
     assert "audio/mpeg" in speech["responses"]["200"]["content"]
     assert "422" not in str(document["paths"])
     assert schemas["SpeechRequest"]["required"] == ["input"]

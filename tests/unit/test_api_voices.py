@@ -106,8 +106,15 @@ def test_the_models_own_voices_stay(call: Call) -> None:
 
 
 def test_an_alias_deletes_nothing(call: Call) -> None:
-    upload(call, name="nova")
+    upload(call, name="carla")
     assert code_of(call("DELETE", "/v1/audio/voices/alloy"), 404) == "voice_not_found"
+
+
+@pytest.mark.parametrize("name", ["alloy", "ALLOY", "Nova"])
+def test_no_upload_takes_the_name_of_an_alias_in_any_case(call: Call, name: str) -> None:
+    reply = upload(call, name=name)
+    assert code_of(reply, 409) == "already_exists"
+    assert "VOICE_ALIASES" in reply.json()["error"]["message"]
 
 
 def test_a_voice_that_the_model_refuses_is_not_kept(engine: ScriptedEngine, call: Call) -> None:
