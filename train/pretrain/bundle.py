@@ -6,14 +6,11 @@ the GPT's mel head, which speaking never needs and further training does.
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -30,6 +27,7 @@ from app.models.manifest import (
     write_manifest,
 )
 from app.models.stored_voices import write_voice
+from train.bundle_files import publishing, to_half, write_json
 from train.mels import MEL_RATE
 from train.pretrain.codes import dvae_arguments
 from train.pretrain.corpus import AUDIO_RATE, Corpus
@@ -40,7 +38,6 @@ from train.pretrain.vocoder import SPEAKER_WIDTH, decoder_arguments
 MAX_BUNDLE_BYTES = 64_000_000
 # The texts of recordings are up to a fifth longer than those chosen for the synthesiser.
 _LONGEST_OF_RECORDED = 1.2
-_HALF_LIMIT = 60_000.0
 
 
 @dataclass(frozen=True)
@@ -73,19 +70,17 @@ def write_bundle(
     Raises:
         OutputError: a weight does not fit float16, or the bundle is over its limit.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with publishing(target, replace=True) as made:
         state = _stock_state(parts)
         save_file(state, made / "model.safetensors")
         (made / "training").mkdir()
         for name, module in (("dvae", parts.dvae), ("mel_out", parts.mel_out)):
-            halves = {key: _half(key, value) for key, value in module.state_dict().items()}
+            halves = {key: to_half(key, value) for key, value in module.state_dict().items()}
             save_file(halves, made / "training" / f"{name}.safetensors")
-        _write_json(made / "training" / "dvae.json", dvae_arguments(recipe.codes))
+        write_json(made / "training" / "dvae.json", dvae_arguments(recipe.codes))
         shutil.copyfile(parts.vocabulary_path, made / "vocab.json")
-        _write_json(made / "config.json", config_json(recipe, parts.num_text_tokens))
-        _write_json(made / "decoder.json", decoder_arguments(recipe.decoder))
+        write_json(made / "config.json", config_json(recipe, parts.num_text_tokens))
+        write_json(made / "decoder.json", decoder_arguments(recipe.decoder))
         (made / "voices").mkdir()
         for name, voice in parts.voices.items():
             write_voice(made / "voices" / f"{name}.safetensors", voice)
@@ -93,12 +88,6 @@ def write_bundle(
         manifest = _manifest(recipe, corpus, parts, num_parameters, made_by, notes, scores, made)
         write_manifest(made, manifest)
         _check_size_or_raise(made)
-        _open_to_readers(made)
-        if target.exists():
-            shutil.rmtree(target)
-        made.replace(target)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return target
 
 
@@ -110,29 +99,11 @@ def _stock_state(parts: BundleParts) -> dict[str, Tensor]:
         ("hifigan_decoder.speaker_encoder.", parts.encoder),
     )
     state = {
-        f"{prefix}{name}": _half(name, value)
+        f"{prefix}{name}": to_half(name, value)
         for prefix, module in prefixed
         for name, value in module.state_dict().items()
     }
     return state | {"mel_stats": parts.mel_stats.float()}
-
-
-def _half(name: str, value: Tensor) -> Tensor:
-    if not value.is_floating_point():
-        return value.contiguous()
-    if not bool((value.abs() < _HALF_LIMIT).all()):
-        raise OutputError(f"weight {name} is not finite or too large for float16; train again.")
-    return value.detach().to(torch.float16).contiguous().clone()
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def _open_to_readers(folder: Path) -> None:
-    """Lifts the private modes that temporary folders and safetensors' files are made with."""
-    for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _check_size_or_raise(folder: Path) -> None:
