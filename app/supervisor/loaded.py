@@ -64,9 +64,9 @@ class LoadedModel:
     def measure(self) -> None:
         """Takes in what the worker last said of its memory."""
         state = self.client.state
+        self.ready = state.ready or self.ready
         if state.ready is None or state.heartbeat is None:
             return
-        self.ready = state.ready
         if place_of(state.ready.device) != self.place:  # it moved: what was measured is no more
             self.place = place_of(state.ready.device)
             self.loaded_bytes = self.peak_bytes = None

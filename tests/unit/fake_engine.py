@@ -3,11 +3,15 @@
 A request's text says what happens: `steps=N` (default 3) pieces of audio, each made in a step that
 takes `sleep=S` seconds, `kb=N` large; `refuse`, `bug`, `device`, `poison`, `segv`, `abort`,
 `freeze`, `hang`, `forget`, `big`; `full` is out of memory but on the CPU.
-The device is $FAKE_DEVICE. What is cancelled or stepped is written to $FAKE_LOG.
+A canary's sentence is a tone as long as its words take, or silence from a model called `mute`.
+The device is $FAKE_DEVICE; models named in $FAKE_MISSING lack a file. What is cancelled or stepped
+is written to $FAKE_LOG.
 """
 
 from __future__ import annotations
 
+import array
+import math
 import os
 import signal
 import subprocess
@@ -21,9 +25,11 @@ from app.devices.place_order import PlaceOrder
 from app.errors import DeviceError, InputError, ModelFileError
 from app.messages import Audio, DeviceMemory, Done, PrepareVoice, Route, Speak, Verdict, VoiceInfo
 from app.settings import Settings
+from app.text.sentences import sentences_for
 from app.worker.loop import Emit
 
 Report = Callable[..., None]
+CANARIES = sentences_for(["en"])[1]
 OK = Verdict(status="ok", segments=1, retries=0)
 
 
@@ -53,6 +59,7 @@ class FakeEngine:
     def __init__(self, settings: Settings, place: PlaceOrder | None = None) -> None:
         place = place or PlaceOrder()
         self.info = FakeInfo(
+            model=settings.default_model,
             device=place.device or os.environ.get("FAKE_DEVICE", "cpu"),
             device_reason=place.reason or f"heartbeat {settings.heartbeat_s:g}",
             routes=[Route("reprobe", str(place.reprobe), "it was asked for")],
@@ -109,11 +116,18 @@ class FakeEngine:
         time.sleep(float(words.get("sleep", 0)))
         self._go_wrong(words)
         pcm = bytes([job.made % 251]) * (int(words.get("kb", 1)) << 10)
+        if job.request.text in CANARIES:
+            pcm, words["steps"] = self._canary(), "1"
         job.made += 1
         job.emit(Audio(id=request_id, segment=0, num_segments=1, pcm=pcm, verdict=OK))
         if job.made >= int(words.get("steps", 3)):
             del self._jobs[request_id]
             job.emit(Done(id=request_id, verdict=OK, seed=job.request.seed or 0))
+
+    def _canary(self) -> bytes:
+        loud = 0 if self.info.model == "mute" else 9000
+        wave = (math.sin(2 * math.pi * 180 * n / 24000) for n in range(58_000))
+        return array.array("h", (round(loud * value) for value in wave)).tobytes()
 
     def _go_wrong(self, words: dict[str, str]) -> None:
         if "poison" in words:
@@ -133,6 +147,8 @@ class FakeEngine:
 
 
 def create(settings: Settings, report: Report, place: PlaceOrder) -> FakeEngine:
+    if settings.default_model in os.environ.get("FAKE_MISSING", "").split(","):
+        raise ModelFileError("model.pth is missing: download the model again.")
     report("loading the fake", os.environ.get("FAKE_DEVICE", "cpu"))
     print("a line on stdout", flush=True)
     return FakeEngine(settings, place)

@@ -187,7 +187,7 @@ def test_a_long_start_and_a_long_step_are_told_every_few_seconds(
             with pytest.raises(UnavailableError, match="loading slowly"):
                 await collect(speak(client))
             await client.wait_until_ready(30)
-            assert client.state.reason == "fake on cpu"
+            assert client.state.reason == "builtin on cpu"
             stream = speak(client, "hang")
             await until(lambda: "one step has taken 1 s so far" in client.state.reason)
             await until(lambda: "one step has taken 2 s so far" in client.state.reason)

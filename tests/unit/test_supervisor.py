@@ -71,7 +71,7 @@ def test_state_tells_what_the_worker_said() -> None:
             assert state.ready is not None
             assert state.heartbeat is not None
             assert state.ready.device_reason == "heartbeat 0.05"
-            assert (state.ready.model, state.ready.voices[0].name) == ("fake", "anna")
+            assert (state.ready.model, state.ready.voices[0].name) == ("builtin", "anna")
             assert state.heartbeat.rss_bytes > 1 << 20
             assert state.restarts == state.num_crashes == 0
             assert state.load_s is not None
