@@ -57,6 +57,9 @@ def listen_plan(folder: Path, num_scored: int = 2, retries: int = 2) -> ListenPl
         language="en",
         seed=7,
         reference=clips[-1].audio,
+        speaker="kathleen",
+        data="kathleen",
+        hours=0.1,
         scored=tuple(
             ScoredText(clip.name, clip.text, "en", clip.audio, clip.duration_s)
             for clip in clips[:num_scored]

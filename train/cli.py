@@ -11,17 +11,24 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from app.errors import AudioVoiceError, SettingsError
-from train.commands import evaluate, fit, prepare, pretrain, validate
+from app.errors import (
+    AudioVoiceError,
+    InputError,
+    ModelFileError,
+    RefusedError,
+    SettingsError,
+)
+from train.commands import evaluate, export, fit, prepare, pretrain, validate
 
 _USAGE_CODE = 2
+_USER_ERRORS = (InputError, SettingsError, ModelFileError, RefusedError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit code (2: wrong settings, 1: other errors)."""
+    """Runs one command; returns its exit code (2: what the user can mend, 1: other errors)."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for command in (validate, prepare, fit, pretrain, evaluate):
+    for command in (validate, prepare, fit, export, pretrain, evaluate):
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -29,4 +36,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(parsed.run(parsed))
     except AudioVoiceError as error:
         sys.stderr.write(f"{error.message}\n")
-        return _USAGE_CODE if isinstance(error, SettingsError) else 1
+        return _USAGE_CODE if isinstance(error, _USER_ERRORS) else 1

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # The help needs none of these; torch takes seconds.
     from rich.console import Console
+    from rich.markup import escape
 
     from app.models.bundles import find_bundle
     from app.settings import load_settings
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from train.fit.data import gather_clips
     from train.fit.run import FitRun
     from train.fit.setup import check_output_or_raise, make_accelerator, set_up, use_threads
+    from train.handover.of_run import export_finished
     from train.options import load_options
 
     log = logging.getLogger(__name__)
@@ -80,6 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
     result = FitRun(setup, observers).run()
     if accelerator.is_main_process:
         console.print(f"Training {result.reason}.", highlight=False)
+        if result.finished and options.export_at_end:
+            told = export_finished(
+                options.train_output_dir, settings.models_dir, options.export_name
+            )
+            console.print(escape(told), highlight=False, soft_wrap=True)
         if arguments.json:
             sys.stdout.write(json.dumps(result.as_json()) + "\n")
     accelerator.end_training()

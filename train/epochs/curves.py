@@ -16,9 +16,10 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from app.audio.clip import Clip
+from train.data.features import CODE_FFT, log_mel
 from train.epochs.history import EpochRecord
 from train.events import EpochFacts, RunPlan, StepFacts
-from train.mels import MEL_RATE, code_mel, resample
+from train.mels import MEL_RATE, resample
 
 _FLUSH_S = 10
 #: Steps whose figures are averaged into one point; a curve of single steps is mostly noise.
@@ -87,7 +88,8 @@ class Curves:
         """Adds a clip to listen to, and its mel to look at."""
         sound = torch.from_numpy(np.ascontiguousarray(clip.samples))
         self._writer.add_audio(f"samples/{name}", sound[None], step, clip.sample_rate)
-        mel = code_mel(resample(sound, clip.sample_rate, MEL_RATE)).numpy()
+        # without an FFT: a picture must not be what a broken one ends the training by
+        mel = log_mel(resample(sound, clip.sample_rate, MEL_RATE), CODE_FFT, "dft").numpy()
         self._writer.add_image(f"mels/{name}", draw_mel(mel), step, dataformats="HWC")
         self._writer.flush()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.errors import NotFoundError
 from app.files import write_atomic
 from train.epochs.job import BEFORE_TRAINING, ListenPlan, Sample, TextScore
 
@@ -88,3 +89,20 @@ class _File(msgspec.Struct, frozen=True):
     run_name: str
     plan: ListenPlan
     records: tuple[EpochRecord, ...]
+
+
+def read_history(folder: Path) -> tuple[ListenPlan, tuple[EpochRecord, ...]]:
+    """Returns what a run's epochs said, and came to.
+
+    Raises:
+        NotFoundError: there is no run in this folder, or its file is of another version.
+    """
+    try:
+        content = msgspec.json.decode((folder / HISTORY_FILE).read_bytes(), type=_File)
+    except (OSError, msgspec.DecodeError) as error:
+        raise NotFoundError(
+            f"There is no training run in {folder} ({error}); run `python -m train fit`, or name "
+            "the folder of one with --output.",
+            param="TRAIN_OUTPUT_DIR",
+        ) from error
+    return content.plan, content.records

@@ -33,7 +33,8 @@ class ListenPlan(msgspec.Struct, frozen=True):
     """What stays the same from epoch to epoch.
 
     `base_model` and `models_dir` find the bundle that training starts from, whose vocabulary and
-    settings every checkpoint shares. `reference` is the clip whose voice is spoken in.
+    settings every checkpoint shares. `reference` is the clip whose voice is spoken in; `speaker`
+    names whose it is. `data` names the clips of the run, of which `hours` are learnt from.
     """
 
     base_model: str
@@ -42,6 +43,9 @@ class ListenPlan(msgspec.Struct, frozen=True):
     language: str
     seed: int
     reference: str
+    speaker: str
+    data: str
+    hours: float
     scored: tuple[ScoredText, ...]
     retries: int
     recogniser: RecogniserName

@@ -13,6 +13,8 @@ from app.errors import NotFoundError
 from app.files import write_atomic
 from train.epochs.judge import Best
 
+#: In the run's output folder.
+CHECKPOINTS = "checkpoints"
 BEST_FILE = "best.json"
 _NAME_RE = re.compile(r"checkpoint_epoch_(\d+)\.pt")
 _log = logging.getLogger(__name__)

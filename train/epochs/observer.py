@@ -23,7 +23,7 @@ from train.epochs.eta import Estimator
 from train.epochs.history import EpochRecord, History
 from train.epochs.job import BEFORE_TRAINING, ListenPlan, Sample, figures_in_words
 from train.epochs.judge import choose_best
-from train.epochs.keeping import list_epoch_checkpoints, remember_best, remove_old
+from train.epochs.keeping import CHECKPOINTS, list_epoch_checkpoints, remember_best, remove_old
 from train.epochs.listen import sample_path
 from train.epochs.listener import MOST_BEHIND, Listener
 from train.epochs.space import warn_of_next_save
@@ -33,7 +33,6 @@ from train.events import EpochFacts, RunPlan, StepFacts
 from train.options import TrainingOptions
 
 SAMPLES = "samples"
-CHECKPOINTS = "checkpoints"
 _log = logging.getLogger(__name__)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from app.errors import SettingsError
 from app.settings import Settings
@@ -51,6 +52,9 @@ def plan_listening(
         language=language,
         seed=options.sample_seed,
         reference=reference.audio,
+        speaker=speaker or _name_of(options.data),
+        data=_name_of(options.data),
+        hours=round(sum(clip.duration_s for clip in clips.side("train")) / 3600, 4),
         scored=_scored(others, options.score_sentences),
         retries=settings.output_retries,
         recogniser=options.score_recogniser,
@@ -75,6 +79,11 @@ def _sentence_in(language: str) -> str:
     """Returns a sentence that is the same for every voice; empty for a language without one."""
     known, (_, sentence, *_) = sentences_for((language, "en"))
     return sentence if known == language else ""
+
+
+def _name_of(data: Path) -> str:
+    """Returns what a data set is called: its folder, or the table's without its ending."""
+    return data.absolute().stem
 
 
 def _scored(clips: Sequence[PreparedClip], count: int) -> tuple[ScoredText, ...]:
