@@ -13,7 +13,7 @@ export SPEAK_LANGUAGE = $(value LANGUAGE)
 
 python := .venv/bin/python
 
-.PHONY: help speak serve test check bench settings lock format clean
+.PHONY: help speak serve test check containers bench settings lock format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -36,11 +36,15 @@ serve: .venv/.runtime ## answer clients on port 8005
 test: .venv/.dev ## all tests
 	@$(python) -m pytest
 
-check: .venv/.dev ## format, lint, types, lock
+check: .venv/.dev ## format, lint, types, lock, container files
 	@$(python) -m ruff format --check .
 	@$(python) -m ruff check .
 	@$(python) -m mypy
 	@scripts/lock.sh --check
+	@scripts/check_containers.sh
+
+containers: .venv/.dev ## build the image and try it on a Docker engine (as root: on one of its own)
+	@tests/containers/engine.sh env CONTAINER_TESTS=1 $(python) -m pytest tests/containers
 
 bench: .venv/.dev ## this engine beside stock coqui-tts: a table, and one JSON line last
 	@$(python) -m benchmarks.stock_parity

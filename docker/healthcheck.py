@@ -23,7 +23,7 @@ _TIMEOUT_S = 8
 #: What a run writes into, from the working folder; `prepare` fills the cache.
 _TRAINER_FOLDERS = ("train/output", "train/runs", "train/cache")
 #: A run that has written nothing for so long is stuck: between two writes of the largest model on
-#: the slowest machine lie minutes.
+#: the slowest machine lie minutes. A run gets as long to begin (`start_period`).
 _SILENT_S = 1800
 
 
@@ -93,15 +93,13 @@ def _message_of(error: urllib.error.HTTPError) -> str:
 
 def look_at_run() -> tuple[bool, str]:
     """Returns whether the run has written something lately."""
-    started = Path("/proc/1").stat().st_ctime  # a run that has just begun has written nothing yet
-    silent_s = time.time() - max(started, *_times_of_folders())
+    silent_s = time.time() - max(_times_of_files(), default=0.0)
     return silent_s < _SILENT_S, f"the run last wrote {silent_s:.0f} s ago"
 
 
-def _times_of_folders() -> Iterator[float]:
+def _times_of_files() -> Iterator[float]:
     """Yields when each file of the run was written; temporary files may go while we look."""
     for folder in _TRAINER_FOLDERS:
-        yield 0.0
         for path in Path(folder).rglob("*"):
             with suppress(FileNotFoundError):
                 yield path.stat().st_mtime

@@ -1,0 +1,134 @@
+"""The service, by the unmodified compose file for GPUs, heard from outside the container.
+
+The tests share one running stack; each leaves it healthy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from docker_cli import Stack, docker, health_of, inspect, wait_for
+from live_server import run_server
+
+API = "audio-voice-api"
+TEXT = "The wind rose before the morning came."
+_DEVICES = Path("/sys/fs/cgroup/devices")
+
+
+@pytest.fixture(scope="module")
+def url(service: Stack) -> str:
+    """Where the healthy service is reached on this machine."""
+    service.compose("up", "--detach", "--wait")
+    return f"http://127.0.0.1:{service.variables['API_PORT']}"
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return json.load(answer)
+
+
+def speak(url: str, **fields: Any) -> tuple[np.ndarray, str]:
+    """Returns s16le samples and the verdict on them."""
+    body = {"input": TEXT, "voice": "kathleen", "seed": 7, "response_format": "pcm", **fields}
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/v1/audio/speech", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return np.frombuffer(answer.read(), "<i2"), answer.headers["X-Audio-Verdict"]
+
+
+def test_it_is_healthy_and_says_who_it_is(url: str) -> None:
+    assert health_of(API) == ("healthy", "ready: builtin on cpu")
+    status = get(f"{url}/")
+    assert (status["status"], status["model"]) == ("ready", "builtin")
+    ports = inspect(API, ".NetworkSettings.Ports")
+    assert {host["HostIp"] for host in ports["8005/tcp"]} == {"127.0.0.1"}
+
+
+def test_the_probe_says_that_there_is_no_gpu(url: str) -> None:
+    probed = docker("exec", API, "python", "-m", "app", "probe", "--json")
+    assert json.loads(probed.stdout.splitlines()[-1])["report"]["verdict"] == "no_gpu"
+    device = next(r for r in get(f"{url}/v1/system")["routes"] if r["name"] == "device")
+    assert device["choice"] == "cpu"
+
+
+def test_it_says_what_the_program_says_outside(url: str, tmp_path: Path) -> None:
+    inside, verdict = speak(url)
+    with run_server(tmp_path) as outside:
+        outside.wait_until_ready()
+        expected, _ = speak(outside.url)
+    assert verdict.startswith("ok")
+    assert 1 < len(inside) / 24000 < 8
+    assert len(inside) == len(expected)
+    # builds of torch for different machines need not give the same bits
+    assert np.abs(inside.astype(int) - expected.astype(int)).max() < 33
+
+
+def test_its_disk_is_read_only_but_for_its_volumes(url: str) -> None:
+    denied = docker("exec", API, "touch", "/srv/app/main.py", check=False)
+    assert "Read-only file system" in denied.stderr
+    docker("exec", API, "sh", "-c", "echo kept > /srv/voices/.kept")
+
+
+def test_what_it_keeps_outlives_the_container(url: str, service: Stack) -> None:
+    service.compose("down", "--timeout", "60")
+    service.compose("up", "--detach", "--wait")
+    assert docker("exec", API, "cat", "/srv/voices/.kept").stdout == "kept\n"
+
+
+def test_it_comes_back_after_its_main_process_is_killed(url: str) -> None:
+    os.kill(inspect(API, ".State.Pid"), signal.SIGKILL)
+    wait_for(lambda: inspect(API, ".RestartCount") == 1, "one restart")
+    wait_for(lambda: health_of(API)[0] == "healthy", "healthy again")
+    assert speak(url)[1].startswith("ok")
+
+
+def test_a_model_that_is_being_loaded_is_not_well_yet(url: str, service: Stack) -> None:
+    """`/ready` refuses until the model has spoken, and the health check says what it waits for."""
+    docker("restart", "--time", "60", API)
+    told = wait_for(lambda: _not_ready(), "a check of a service that is starting")
+    assert told.startswith(("not ready: ", "no answer on "))
+    wait_for(lambda: health_of(API)[0] == "healthy", "healthy again")
+
+
+def _not_ready() -> str:
+    check = docker("exec", API, "python", "-S", "/srv/docker/healthcheck.py", "api", check=False)
+    return check.stdout if check.returncode == 1 else ""
+
+
+@pytest.fixture
+def container_with_a_gpu(image: str, service: Stack) -> Iterator[str]:
+    """The service with a device node named like a GPU's, as the container toolkit adds it."""
+    gpu = ("--device", "/dev/zero:/dev/nvidiactl")
+    docker("run", "--detach", "--name", "with-gpu", *gpu, image)
+    yield "with-gpu"
+    docker("rm", "--force", "--volumes", "with-gpu")
+
+
+@pytest.mark.skipif(not _DEVICES.is_dir(), reason="taking a device away needs cgroup v1 and root")
+def test_a_gpu_that_is_taken_away_is_noticed(container_with_a_gpu: str) -> None:
+    """What `systemctl daemon-reload` does to a container, done to its control group."""
+    name = container_with_a_gpu
+    wait_for(lambda: health_of(name)[0] == "healthy", "healthy with its device")
+    group = next(_DEVICES.rglob(inspect(name, ".Id")))
+    (group / "devices.deny").write_text("c 1:5 rwm")  # /dev/zero
+    wait_for(lambda: health_of(name)[0] == "unhealthy", "unhealthy without it")
+    assert health_of(name)[1] == (
+        "This container has lost its GPU (/dev/nvidiactl): restart the container."
+    )
+    docker("restart", "--time", "60", name)
+    wait_for(lambda: health_of(name)[0] == "healthy", "healthy after the restart")
+
+
+def test_down_leaves_nothing(url: str, service: Stack) -> None:
+    service.compose("down", "--volumes", "--timeout", "60")
+    for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls")):
+        left = docker(*kind, "--quiet", "--filter", "label=com.docker.compose.project=audio-voice")
+        assert left.stdout == "", kind
