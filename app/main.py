@@ -29,7 +29,7 @@ _COMMANDS = {
     "speak": "speak a text into a file",
     "check": "try this machine: device, model, three sentences, times and memory",
     "probe": "find out what works on the GPU, by doing it",
-    "models": "list models, or fetch XTTS-v2",
+    "models": "list models, fetch XTTS-v2, promote a model to an alias and roll back",
 }
 _USER_ERRORS = (InputError, SettingsError, ModelFileError, RefusedError)
 

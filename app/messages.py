@@ -25,6 +25,10 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     greedy: bool = False
 
 
+#: Tempo that may be asked for, as OpenAI's clients know it.
+MIN_SPEED, MAX_SPEED = 0.25, 4.0
+
+
 # --- api process -> worker ------------------------------------------------------------------
 
 

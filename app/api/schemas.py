@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from app.devices.benches import BenchedDevice
+from app.messages import MAX_SPEED, MIN_SPEED
 
 AudioFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 StreamFormat = Literal["audio", "sse"]
@@ -67,7 +68,10 @@ class SpeechRequest(BaseModel):
         default=None, description="Container; mp3 if left out."
     )
     speed: float | None = Field(
-        default=None, ge=0.25, le=4, description="Tempo without change of pitch; 1 if left out."
+        default=None,
+        ge=MIN_SPEED,
+        le=MAX_SPEED,
+        description="Tempo without change of pitch; 1 if left out.",
     )
     stream_format: StreamFormat | None = Field(
         default=None,

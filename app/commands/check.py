@@ -28,6 +28,7 @@ from app.errors import AudioVoiceError, InputError, NotFoundError
 from app.files import write_atomic
 from app.messages import Audio, Ready, Speak
 from app.models.bundles import find_bundle
+from app.models.registry import ModelRegistry
 from app.settings import Settings
 from app.supervisor.client import EngineClient
 from app.text.sentences import sentences_for
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """
     if settings.log_level != "debug":
         logging.getLogger("app").setLevel(logging.CRITICAL)
-    result = asyncio.run(_check(settings, arguments.out))
+    registry = ModelRegistry(settings)
+    result = asyncio.run(_check(registry.settings_for(registry.default), arguments.out))
     for line in result_lines(result):
         say(line)
     if arguments.json:

@@ -23,9 +23,10 @@ from app.commands.narrator import narrate
 from app.commands.terminal import note, say
 from app.errors import InputError, UnavailableError
 from app.files import write_atomic
-from app.messages import Audio, Done, Ready, Speak
+from app.messages import MAX_SPEED, MIN_SPEED, Audio, Done, Ready, Speak
 from app.models.bundles import BUILTIN, builtin_folder
 from app.models.manifest import read_manifest
+from app.models.registry import ModelRegistry
 from app.settings import Settings
 from app.supervisor.client import EngineClient
 from app.voices.catalog import resolve_voice
@@ -55,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("text", help="what to say; - reads it from standard input")
     parser.add_argument("--out", type=Path, default=Path("speech.wav"), help="file to write")
+    parser.add_argument(
+        "--model", default="", help="a model's name or alias; the default if left out"
+    )
     parser.add_argument("--voice", default="", help="a voice's name; the model's own if left out")
     parser.add_argument("--language", default="", help="a code such as pt; found out if left out")
     parser.add_argument("--speed", type=float, default=1.0, help="2 is twice as fast, same pitch")
@@ -75,6 +79,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     audio_format = _format_of(out)
     with _naming(out):
         _check_place(out)
+    if not MIN_SPEED <= arguments.speed <= MAX_SPEED:
+        raise InputError(
+            f"--speed {arguments.speed:g}: must be from {MIN_SPEED:g} to {MAX_SPEED:g}.",
+            param="speed",
+        )
+    registry = ModelRegistry(settings)
+    settings = registry.settings_for(registry.resolve(arguments.model))
     text = sys.stdin.read() if arguments.text == "-" else arguments.text
     if not text.strip():
         raise InputError('TEXT is empty: write TEXT="what to say".', param="input")

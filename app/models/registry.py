@@ -133,12 +133,15 @@ class ModelRegistry:
         """Returns the model that the settings alone mean by an alias; None if they mean none."""
         return self._settings_target(alias, self.bundles())
 
-    def source(self, name: str) -> str:
-        """Returns what DEFAULT_MODEL must be for a worker that is to load this model."""
+    def settings_for(self, name: str) -> Settings:
+        """Returns the settings of a worker that is to load this model.
+
+        DEFAULT_VOICE speaks of DEFAULT_MODEL, and is left out for any other.
+        """
         settings = self._settings
-        if name == self.configured and name not in dict(model_paths(settings.models_dir)):
-            return settings.default_model
-        return name
+        if name == self.configured:
+            return settings
+        return settings.model_copy(update={"default_model": name, "default_voice": ""})
 
     def _target_of(self, alias: str, bundles: dict[str, Bundle]) -> str | None:
         """Returns the model that an alias means; None if it is no alias, or means nothing here.

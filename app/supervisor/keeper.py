@@ -262,7 +262,7 @@ class WorkerKeeper:
         if is_incurable:
             self._set_phase("failed", self._last_error.message)
         else:
-            self._set_phase("restarting", sentence)
+            self._set_phase("restarting", f"{sentence} {error.message}" if error else sentence)
         lost = f"{sentence[:-1]} while it had this request; it is started again. Try again shortly."
         self._requests.fail_all(
             UnavailableError(lost, code="worker_lost", retry_after_s=self._retry_after_s()),

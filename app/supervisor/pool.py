@@ -202,7 +202,9 @@ class EnginePool:
                 raise
             self._failures.pop(name, None)
             self._absent.pop(name, None)
-            client = self._make_engine(self._settings_for(name, placing.rows), self._benches)
+            settings = self._registry.settings_for(name)
+            settings = settings.model_copy(update={"max_batch_rows": placing.rows})
+            client = self._make_engine(settings, self._benches)
             self._loaded[name] = LoadedModel(
                 name, client, place, need, placing.rows, placing.reason
             )
@@ -299,16 +301,6 @@ class EnginePool:
             if (beat := entry.client.state.heartbeat) and beat.device_memory
         ]
         return budget_of(self._settings, place, min(cards, default=None))
-
-    def _settings_for(self, name: str, rows: int) -> Settings:
-        """Returns the settings of a model's worker. DEFAULT_VOICE speaks of DEFAULT_MODEL."""
-        changes: dict[str, object] = {
-            "default_model": self._registry.source(name),
-            "max_batch_rows": rows,
-        }
-        if name != self._registry.configured:
-            changes["default_voice"] = ""
-        return self._settings.model_copy(update=changes)
 
     def _absent_state(self, name: str) -> EngineState:
         if self._is_stopping:

@@ -36,7 +36,8 @@ def test_a_model_that_appears_is_there_and_one_that_goes_is_not(settings_for: Ma
     assert list(registry.bundles()) == ["builtin"]
     hidden.rename(settings.models_dir / "mine")
     assert list(registry.bundles()) == ["builtin", "mine"]
-    assert registry.resolve("mine") == registry.source("mine") == "mine"
+    assert registry.resolve("mine") == "mine"
+    assert registry.settings_for("mine").default_model == "mine"
     shutil.rmtree(settings.models_dir / "mine")
     with pytest.raises(NotFoundError, match=r"'mine'.*builtin, default, tts-1"):
         registry.resolve("mine")
@@ -88,10 +89,12 @@ def test_checkpoints_in_a_folder_are_models_of_their_own(settings_for: Make) -> 
 
 def test_a_model_given_by_its_path_has_a_name(settings_for: Make, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "elsewhere" / "mine")
-    registry = ModelRegistry(settings_for(default_model=str(folder)))
+    registry = ModelRegistry(settings_for(default_model=str(folder), default_voice="anna"))
     assert registry.default == registry.resolve(None) == registry.resolve("tts-1") == "mine"
     assert registry.resolve(str(folder)) == "mine"
-    assert registry.source("mine") == str(folder)
+    for_mine, for_other = registry.settings_for("mine"), registry.settings_for("builtin")
+    assert (for_mine.default_model, for_mine.default_voice) == (str(folder), "anna")
+    assert (for_other.default_model, for_other.default_voice) == ("builtin", "")
     assert list(registry.bundles()) == ["builtin", "mine"]
 
 
