@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -132,6 +133,9 @@ async def _hand_over_here(arguments: argparse.Namespace, settings: Settings) -> 
     from app.supervisor.handover import Handover
     from app.supervisor.pool import EnginePool
 
+    if settings.log_level != "debug":
+        # What goes wrong is told once, in one sentence, by the command itself.
+        logging.getLogger("app").setLevel(logging.CRITICAL)
     registry = ModelRegistry(settings)
     pool = EnginePool(settings, registry)
     handover = Handover(pool, registry, settings.worker_start_timeout_s)
