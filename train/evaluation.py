@@ -1,4 +1,4 @@
-"""Scores of a bundle: held-out sentences through the service's own synthesizer, as heard.
+"""Scores of a voice: held-out sentences, spoken as the service speaks them, as heard.
 
 Knows how a sentence file looks (`id|text|seconds of the recording`) and which figures are kept.
 The recogniser's own errors on the recordings belong beside every figure here.
@@ -14,15 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
-from app.audio.pcm import from_s16
 from app.errors import SettingsError
-from app.messages import Audio, Done, Failed, Speak
-from app.settings import Settings
-from app.synthesis.opening import open_synthesizer
-from app.synthesis.synthesizer import Synthesizer
+from train.judging.speaking import Samples, Speaking
 from train.scores import ErrorCount, character_errors, word_errors
 from train.transcribe import Transcriber
 
@@ -92,71 +86,46 @@ def read_sentences(path: Path) -> list[Sentence]:
     return [Sentence(name, text, float(seconds)) for name, text, seconds in rows]
 
 
-def evaluate_bundle(
-    model: str,
-    sentences: Sequence[Sentence],
-    transcriber: Transcriber,
-    *,
-    voice: str = "",
-    language: str = "en",
-    seed: int = 1,
-) -> tuple[Scores, list[Heard]]:
-    """Speaks every sentence with a model and lets a recogniser listen.
+@dataclass(frozen=True)
+class Evaluation:
+    """What was spoken and what was heard of it."""
+
+    scores: Scores
+    results: list[Heard]
+    spoken: list[Samples | None]
+    """Samples [n] of each sentence; None where it was refused."""
+    sample_rate: int
+
+
+def evaluate(
+    speaking: Speaking, sentences: Sequence[Sentence], transcriber: Transcriber, *, seed: int = 1
+) -> Evaluation:
+    """Speaks every sentence and lets a recogniser listen.
 
     Args:
-        model: what `DEFAULT_MODEL` may be: `builtin`, a name or a path.
+        speaking: a voice, in this process or through a service.
         sentences: what to say.
         transcriber: what listens.
-        voice: a voice of the bundle; its default where left out.
-        language: of the sentences.
         seed: the same seed gives the same speech.
 
     Raises:
-        AudioVoiceError: the model can't be loaded.
+        AudioVoiceError: the service does not answer, or not to such requests.
     """
-    settings = Settings(default_model=model, force_cpu=True, threads=torch.get_num_threads())
-    synthesizer = open_synthesizer(settings, _tell_nobody)
-    voice = voice or synthesizer.info.default_voice
-    rate = synthesizer.info.sample_rate
-    synthesizer.warm_up()
     started = time.monotonic()
-    spoken = [_speak(synthesizer, s, voice, language, seed) for s in sentences]
+    spoken = [speaking.speak(s.name, s.text, seed) for s in sentences]
     seconds = time.monotonic() - started
+    rate = speaking.sample_rate
     results = [
         listen(sentence, samples, rate, transcriber)
         for sentence, samples in zip(sentences, spoken, strict=True)
     ]
-    return summarise(results, sentences, voice, seconds), results
-
-
-def _tell_nobody(stage: str, device: str = "") -> None:
-    """Takes the service's words about loading; an evaluation prints figures only."""
-    del stage, device
-
-
-def _speak(
-    synthesizer: Synthesizer, sentence: Sentence, voice: str, language: str, seed: int
-) -> npt.NDArray[np.float32] | None:
-    """Returns the samples, or None where the service refused its own output."""
-    parts: list[bytes] = []
-    ended: list[Done | Failed] = []
-
-    def keep(message: Audio | Done | Failed) -> None:
-        if isinstance(message, Audio):
-            parts.append(message.pcm)
-        else:
-            ended.append(message)
-
-    request = Speak(id=sentence.name, text=sentence.text, voice=voice, language=language, seed=seed)
-    synthesizer.submit(request, keep)
-    while not ended:
-        synthesizer.step()
-    return from_s16(b"".join(parts)) if isinstance(ended[0], Done) else None
+    scores = summarise(results, sentences, speaking.voice, seconds)
+    return Evaluation(scores, results, spoken, rate)
 
 
 def listen(
     sentence: Sentence,
-    samples: npt.NDArray[np.float32] | None,
+    samples: Samples | None,
     rate: int,
     transcriber: Transcriber,
 ) -> Heard:
@@ -174,7 +143,7 @@ def listen(
     )
 
 
-def fault_of(sentence: Sentence, samples: npt.NDArray[np.float32] | None, duration_s: float) -> str:
+def fault_of(sentence: Sentence, samples: Samples | None, duration_s: float) -> str:
     """Returns what can be told without listening, as `Heard.fault`."""
     if samples is None:
         return "refused"

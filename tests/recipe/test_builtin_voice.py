@@ -12,7 +12,8 @@ import pytest
 
 from app.models.bundles import builtin_folder
 from app.models.manifest import read_manifest
-from train.evaluation import evaluate_bundle, read_sentences
+from train.evaluation import evaluate, read_sentences
+from train.judging.speaking import InThisProcess
 from train.transcribe import PocketSphinx
 
 HELD_OUT = Path(__file__).parents[2] / "recipes" / "builtin" / "held_out.csv"
@@ -26,8 +27,9 @@ def test_the_shipped_voice_is_understood_as_well_as_its_manifest_says() -> None:
     voice = manifest.default_voice
     claimed = manifest.scores[f"character_error_rate_pocketsphinx_{voice}"]
     sentences = read_sentences(HELD_OUT)[:NUM_SENTENCES]
-    scores, results = evaluate_bundle("builtin", sentences, PocketSphinx())
-    assert scores.cer <= claimed + MARGIN, [result.heard for result in results]
+    evaluation = evaluate(InThisProcess("builtin", voice), sentences, PocketSphinx())
+    scores = evaluation.scores
+    assert scores.cer <= claimed + MARGIN, [result.heard for result in evaluation.results]
     assert scores.silent == scores.refused == 0
     assert 0.7 < scores.duration_ratio < 1.4
 

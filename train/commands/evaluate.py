@@ -1,14 +1,24 @@
-"""`python -m train evaluate`: how well a bundle is understood."""
+"""`python -m train evaluate`: how well a bundle is understood, and whose voice it is."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from app.files import write_atomic
+
+if TYPE_CHECKING:
+    from train.evaluation import Evaluation
+    from train.judging.against import Comparison
+    from train.judging.recordings import Recordings
+    from train.judging.speaking import Speaking
 
 _SENTENCES = Path("recipes/builtin/held_out.csv")
+_API_KEY = "AUDIO_VOICE_API_KEY"
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,8 +31,29 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--voice", default="", help="a voice of the bundle; its default if left out"
     )
+    parser.add_argument("--language", default="en", help="of the sentences")
     parser.add_argument("--limit", type=int, default=0, help="only so many sentences; 0: all")
     parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same speech")
+    parser.add_argument(
+        "--url",
+        default="",
+        help="speak through the service there, which must have loaded this model; "
+        f"its key is read from {_API_KEY}",
+    )
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        help="folder of the voice's speaker, files named as the sentences: for the recogniser's "
+        "own errors, the speaker's likeness and copy synthesis",
+    )
+    parser.add_argument(
+        "--others",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of another speaker's recordings, for the likeness; may be given again",
+    )
+    parser.add_argument("--pictures", type=Path, help="folder for spectrograms of sentences")
     parser.add_argument("--out", type=Path, help="JSON file for the figures and every sentence")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, last line")
     parser.set_defaults(run=run)
@@ -32,32 +63,80 @@ def run(arguments: argparse.Namespace) -> int:
     """Speaks, listens and prints the figures.
 
     Raises:
-        AudioVoiceError: no such model or sentences, or no recogniser is installed.
+        AudioVoiceError: no such model, sentences or recordings, no service at the URL, or no
+            recogniser is installed.
     """
-    from train.evaluation import evaluate_bundle, read_sentences
+    from app.models.bundles import find_bundle
+    from app.settings import Settings
+    from train.evaluation import evaluate, read_sentences
+    from train.judging.against import compare
+    from train.judging.recordings import read_recordings
     from train.transcribe import PocketSphinx
 
     sentences = read_sentences(arguments.sentences)
     if arguments.limit:
         sentences = sentences[: arguments.limit]
-    scores, results = evaluate_bundle(
-        arguments.model,
-        sentences,
-        PocketSphinx(),
-        voice=arguments.voice,
-        seed=arguments.seed,
+    bundle = find_bundle(arguments.model, Settings())
+    recordings = read_recordings(
+        [sentence.name for sentence in sentences], arguments.recordings, arguments.others
     )
-    figures = scores.as_dict()
+    ears = PocketSphinx()
+    evaluation = evaluate(_open_voice(arguments), sentences, ears, seed=arguments.seed)
+    comparison = compare(
+        evaluation, sentences, recordings, ears, bundle=bundle, language=arguments.language
+    )
+    if arguments.pictures:
+        _draw(arguments.pictures, evaluation, recordings)
+    _tell(arguments, evaluation, comparison)
+    return 0
+
+
+def _open_voice(arguments: argparse.Namespace) -> Speaking:
+    from train.judging.speaking import InThisProcess, ThroughService
+
+    if not arguments.url:
+        return InThisProcess(arguments.model, arguments.voice, arguments.language)
+    return ThroughService(
+        arguments.url,
+        arguments.voice,
+        arguments.language,
+        os.environ.get(_API_KEY, ""),
+    )
+
+
+def _draw(folder: Path, evaluation: Evaluation, recordings: Recordings) -> None:
+    from train.judging.pictures import NUM_PICTURES, draw_pair
+    from train.judging.recordings import RATE
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = zip(evaluation.results, evaluation.spoken, strict=True)
+    drawable = [(result, samples) for result, samples in pairs if samples is not None]
+    for result, samples in drawable[:NUM_PICTURES]:
+        own = recordings.own.get(result.name)
+        draw_pair(
+            folder / f"{result.name}.png",
+            result.text,
+            (samples, evaluation.sample_rate),
+            None if own is None else (own, RATE),
+            result.heard,
+        )
+
+
+def _tell(arguments: argparse.Namespace, evaluation: Evaluation, comparison: Comparison) -> None:
+    figures = evaluation.scores.as_dict() | comparison.as_dict()
     for name, value in figures.items():
-        sys.stdout.write(f"{name:18} {value}\n")
+        if name != "left_out":
+            sys.stdout.write(f"{name:26} {value}\n")
+    for name, why in comparison.left_out.items():
+        sys.stdout.write(f"{name:26} left out: {why}\n")
     if arguments.out:
         content = {
             "scores": figures,
             "sentences": [
-                {"id": r.name, "text": r.text, "heard": r.heard, "fault": r.fault} for r in results
+                {"id": r.name, "text": r.text, "heard": r.heard, "fault": r.fault}
+                for r in evaluation.results
             ],
         }
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_atomic(arguments.out, (json.dumps(content, indent=1) + "\n").encode())
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
-    return 0

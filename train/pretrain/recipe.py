@@ -150,6 +150,9 @@ class ScorePart(_Part):
     """How the bundle is judged and sampled."""
 
     sentences: int = 100
+    strangers: list[str] = []
+    """Folders of other people's recordings, relative to the data folder, that a voice must not be
+    taken for."""
     temperature: float = 0.7
     top_k: int = 50
     top_p: float = 0.9

@@ -7,13 +7,16 @@ from typing import Any
 
 from app.errors import SettingsError
 from app.files import write_atomic
+from app.models.bundles import read_folder
 from app.models.manifest import read_manifest, write_manifest
-from train.evaluation import Sentence, evaluate_bundle
+from train.evaluation import Sentence, evaluate
+from train.judging.against import compare
+from train.judging.recordings import Recordings, read_some
+from train.judging.speaking import InThisProcess
 from train.pretrain.corpus import AUDIO_RATE
 from train.pretrain.roundtrip import distinct_held_out
 from train.pretrain.workspace import Workspace
-from train.scores import ErrorCount, character_errors, word_errors
-from train.transcribe import PocketSphinx, Transcriber
+from train.transcribe import PocketSphinx
 
 
 def run_report(work: Workspace) -> None:
@@ -49,28 +52,37 @@ def _score(work: Workspace) -> dict[str, Any]:
     except SettingsError:
         return {}
     found = {}
+    bundle = read_folder(work.bundle_path, work.recipe.name)
+    language = work.recipe.data.language
     for speaker in work.corpus.speakers:
         sentences = held_out_sentences(work, speaker)[:limit]
         if sentences:
-            scores, _ = evaluate_bundle(
-                str(work.bundle_path),
+            voice = InThisProcess(str(work.bundle_path), speaker, language)
+            evaluation = evaluate(voice, sentences, ears)
+            comparison = compare(
+                evaluation,
                 sentences,
+                held_out_recordings(work, speaker, limit),
                 ears,
-                voice=speaker,
-                language=work.recipe.data.language,
+                bundle=bundle,
+                language=language,
             )
-            found[speaker] = scores.as_dict() | _recorded(work, speaker, limit, ears)
+            found[speaker] = evaluation.scores.as_dict() | comparison.as_dict()
     return found
 
 
-def _recorded(work: Workspace, speaker: str, limit: int, ears: Transcriber) -> dict[str, float]:
-    """Returns the recogniser's errors on the speaker's own recordings of the same sentences."""
-    words, characters = ErrorCount(0, 0), ErrorCount(0, 0)
-    for clip in distinct_held_out(work, speaker)[:limit]:
-        heard = ears.transcribe(work.corpus.audio(clip), AUDIO_RATE)
-        words += word_errors(clip.text, heard)
-        characters += character_errors(clip.text, heard)
-    return {"recording_wer": round(words.rate, 4), "recording_cer": round(characters.rate, 4)}
+def held_out_recordings(work: Workspace, speaker: str, limit: int) -> Recordings:
+    """Returns a speaker's held-out clips, and those of every other speaker and stranger."""
+    corpus = work.corpus
+    others = {
+        name: [corpus.audio(clip) for clip in distinct_held_out(work, name)[:limit]]
+        for name in corpus.speakers
+        if name != speaker
+    }
+    for name in work.recipe.score.strangers:
+        others[name] = read_some(work.data_dir / name)
+    own = {clip.name: corpus.audio(clip) for clip in distinct_held_out(work, speaker)[:limit]}
+    return Recordings(own, {name: clips for name, clips in others.items() if clips})
 
 
 def manifest_scores(scores: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -84,7 +96,10 @@ def manifest_scores(scores: dict[str, dict[str, Any]]) -> dict[str, float]:
             ("cer", "character_error_rate"),
             ("recording_wer", "word_error_rate_of_recordings"),
             ("recording_cer", "character_error_rate_of_recordings"),
+            ("speaker_nearest", "speaker_nearest"),
+            ("copy_mel", "copy_synthesis_mel_distance"),
         )
+        if key in values
     }
 
 

@@ -1,0 +1,1 @@
+"""What is measured of finished speech, beside the words that a recogniser hears."""
