@@ -14,8 +14,9 @@ from app.errors import InputError
 from train.data.batches import plan_epoch
 from train.data.prepared import PreparedClip, PreparedClips
 from train.fit.batch import Layout, Row, collate, fixed_rows
+from train.fit.memory import Pieces, free_memory, out_of_memory, reason_if_memory
 from train.fit.network import FitGpt
-from train.fit.stepper import PROMPT_POSITIONS, Pieces, Sums, num_targets, split
+from train.fit.stepper import PROMPT_POSITIONS, Sums, num_targets, split
 from train.parallel import sum_of
 
 _log = logging.getLogger(__name__)
@@ -66,19 +67,34 @@ class HeldOut:
         ).tolist()
         return Sums(text, mel, int(num_text), int(num_mel)).means
 
-    @torch.no_grad()
     def _sums(self, network: FitGpt, accelerator: Accelerator, piece: Sequence[Row]) -> Tensor:
-        """Returns [text, codes, number of text targets, number of code targets] of some rows."""
+        """Returns [text, codes, number of text targets, number of code targets] of some rows.
+
+        Rows that are too many for the memory, or of which one can't be read, are halved.
+        """
         try:
-            batch = collate(piece, self._clips, self._stats, self._layout)
+            return self._sums_at_once(network, accelerator, piece)
         except InputError as error:
-            if len(piece) > 1:
-                return sum(
-                    (self._sums(network, accelerator, [row]) for row in piece),
-                    torch.zeros(4, dtype=torch.float64),
-                )
-            _log.warning("Held-out clip %s does not judge: %s", piece[0].clip.name, error.message)
-            return torch.zeros(4, dtype=torch.float64)
+            if len(piece) == 1:
+                name = piece[0].clip.name
+                _log.warning("Held-out clip %s does not judge: %s", name, error.message)
+                return torch.zeros(4, dtype=torch.float64)
+        except (RuntimeError, MemoryError) as error:
+            reason = reason_if_memory(error, accelerator.device)
+            if not reason:
+                raise
+            if len(piece) == 1:
+                raise out_of_memory(reason) from error
+        free_memory(accelerator.device)
+        middle = len(piece) // 2
+        first = self._sums(network, accelerator, piece[:middle])
+        return first + self._sums(network, accelerator, piece[middle:])
+
+    @torch.no_grad()
+    def _sums_at_once(
+        self, network: FitGpt, accelerator: Accelerator, piece: Sequence[Row]
+    ) -> Tensor:
+        batch = collate(piece, self._clips, self._stats, self._layout)
         with accelerator.autocast():
             losses = network(batch.to(accelerator.device)).rows
         total = torch.zeros(4, dtype=torch.float64)

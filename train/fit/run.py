@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -146,6 +147,11 @@ class FitRun:
         )
         if not self._progress.history:
             base = self._evaluate()
+            if not math.isfinite(base["loss"]):
+                raise OutputError(
+                    f"{setup.bundle.weights} gives no finite loss on any held-out clip: its "
+                    "weights are damaged, or it needs PRECISION=float32."
+                )
             self._progress.history.append({"epoch": 0, "train": {}, "eval": base})
         if setup.accelerator.is_main_process:
             write_companions(setup.checkpoints_dir, setup.bundle)
@@ -177,7 +183,8 @@ class FitRun:
         rate = self._set_rate()
         progress = self._progress
         epoch = self._sampler.epoch
-        result = stepper.step(batches, progress.step + 1, self._setup.options.train_seed)
+        seed, sane = self._setup.options.train_seed, progress.refused == 0
+        result = stepper.step(batches, progress.step + 1, seed, blames=sane)
         progress.step += 1
         self._sampler.mark_done(len(batches))
         seconds = time.monotonic() - started
@@ -191,7 +198,7 @@ class FitRun:
         facts = StepFacts(
             step=progress.step,
             epoch=epoch + 1,
-            losses=result.sums.means if result.sums is not None else {},
+            losses=result.sums.means if result.sums and result.sums.num_mel else {},
             rate=rate,
             grad_norm=result.grad_norm,
             audio_s=result.audio_s,
@@ -221,7 +228,8 @@ class FitRun:
 
     def _note_refusal(self, result: StepResult) -> None:
         if result.sums is not None:
-            self._progress.refused = 0
+            if result.sums.num_mel:
+                self._progress.refused = 0
             return
         self._progress.refused += 1
         _log.warning(
@@ -372,8 +380,7 @@ class FitRun:
 
 def _compared(history: Sequence[dict[str, Any]]) -> str:
     """Says how the held-out loss stands to the starting model's."""
-    base, now = history[0]["eval"]["loss"], history[-1]["eval"]["loss"]
-    return f"the starting model has {base:.4f}" if base == base and now == now else "not finite"
+    return f"the starting model has {history[0]['eval']['loss']:.4f}"
 
 
 def _memory_bytes(device: torch.device) -> int:

@@ -23,8 +23,8 @@ from train.data.prepared import PreparedClips
 from train.epochs.space import SpaceNeeded, check_space_or_raise, needed_for
 from train.fit.batch import Layout
 from train.fit.lora import add_adapters
+from train.fit.memory import Pieces
 from train.fit.network import PREFIX, FitGpt, load_network
-from train.fit.stepper import Pieces
 from train.mels import NUM_MELS
 from train.options import TrainingOptions
 

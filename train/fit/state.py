@@ -14,9 +14,10 @@ from train.checkpoints import load_newest, save_checkpoint
 from train.data.batches import BatchSampler
 from train.data.prepared import PreparedClips
 from train.fit.lora import load_trained_state, trained_state
+from train.fit.memory import Pieces
 from train.fit.quarantine import Quarantine
 from train.fit.setup import FitSetup
-from train.fit.stepper import Pieces, Sums
+from train.fit.stepper import Sums
 
 FORMAT = 1
 #: Settings that decide what a saved state means; with others, it can't go on.

@@ -7,7 +7,6 @@ rows and a network; nothing of epochs, files or schedules.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,10 +17,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from app.devices.faults import MEMORY_FAULTS, classify_fault
-from app.errors import DeviceError, InputError
+from app.errors import InputError
 from train.data.prepared import PreparedClips
 from train.fit.batch import Layout, Row, audio_s, collate
+from train.fit.memory import Pieces, free_memory, out_of_memory, reason_if_memory
 from train.fit.network import FitGpt
 from train.fit.quarantine import Aside, Quarantine, aside_of
 from train.parallel import from_all, sum_gradients, sum_of
@@ -57,8 +56,8 @@ class Sums:
     @property
     def means(self) -> dict[str, float]:
         """`loss`, `text_ce` and `mel_ce`, means over targets in nats."""
-        text = self.text / max(1, self.num_text)
-        mel = self.mel / max(1, self.num_mel)
+        text = self.text / self.num_text if self.num_text else float("nan")
+        mel = self.mel / self.num_mel if self.num_mel else float("nan")
         return {"loss": TEXT_WEIGHT * text + MEL_WEIGHT * mel, "text_ce": text, "mel_ce": mel}
 
 
@@ -70,14 +69,6 @@ class StepResult:
     grad_norm: float
     audio_s: float
     put_aside: tuple[Aside, ...] = ()
-
-
-@dataclass
-class Pieces:
-    """How much is computed at once; shrinks when memory runs out, and is part of a resume."""
-
-    max_positions: int
-    checkpointing: bool = False
 
 
 @dataclass
@@ -131,13 +122,17 @@ class Stepper:
         self._stop_asked = stop_asked
         network.checkpointing = pieces.checkpointing
 
-    def step(self, batches: Sequence[Sequence[Row]], number: int, seed: int) -> StepResult:
+    def step(
+        self, batches: Sequence[Sequence[Row]], number: int, seed: int, *, blames: bool = True
+    ) -> StepResult:
         """Learns from the rows of all batches, as one.
 
         Args:
             batches: of the whole step, the same in every process.
             number: of the step, for messages.
             seed: dropout follows from it and from the step.
+            blames: whether clips may be put aside for what is not finite; not where the model
+                itself is in doubt.
 
         Raises:
             StoppedError: a stop was asked for; nothing moved.
@@ -163,7 +158,7 @@ class Stepper:
                     all_rows = [row for rows in kept for row in rows]
                     done = Sums(text, mel, totals.num_text, totals.num_mel)
                     return StepResult(done, norm, audio_s(all_rows), tuple(put_aside))
-                found = self._culprits(seen, number, sum(map(len, kept)))
+                found = self._culprits(seen, number, sum(map(len, kept))) if blames else []
             self._optimizer.zero_grad(set_to_none=True)
             if not found:
                 return StepResult(None, norm, 0.0, tuple(put_aside))
@@ -181,12 +176,12 @@ class Stepper:
             try:
                 return self._backward(batches, totals, seeds)
             except (RuntimeError, MemoryError) as error:
-                words = f"{type(error).__name__}: {error}"
-                fault = classify_fault(words, _free_bytes(self._accelerator.device))
-                if fault.kind not in MEMORY_FAULTS:
+                reason = reason_if_memory(error, self._accelerator.device)
+                if not reason:
                     raise
             # out of the handler, whose traceback holds on to the tensors
-            self._shrink(fault.reason, batches)
+            free_memory(self._accelerator.device)
+            self._shrink(reason, batches)
 
     def _backward(
         self, batches: Sequence[Sequence[Row]], totals: Sums, seeds: np.random.SeedSequence
@@ -222,9 +217,6 @@ class Stepper:
 
     def _shrink(self, reason: str, batches: Sequence[Sequence[Row]]) -> None:
         """Halves the pieces; where they are single clips, layers are computed twice instead."""
-        gc.collect()
-        if self._accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
         rows = [row for batch in batches for row in batch]
         longest = max(row.num_positions(self._layout) + PROMPT_POSITIONS for row in rows)
         pieces = self._pieces
@@ -243,11 +235,7 @@ class Stepper:
                 reason,
             )
         else:
-            raise DeviceError(
-                f"Out of memory ({reason}) with one clip at a time and gradient checkpointing: set "
-                "LORA_RANK=16 or OPTIMIZER=adamw8bit, a smaller TRAIN_MAX_CLIP_S, or end other "
-                "programs on the device. What was saved is whole."
-            )
+            raise out_of_memory(reason)
 
     def _culprits(self, seen: _Seen, number: int, num_rows: int) -> list[Aside]:
         """Names the clips whose loss, or else whose gradient, is not finite; in every process.
@@ -328,7 +316,3 @@ def split(rows: Sequence[Row], max_positions: int, layout: Layout) -> Iterator[S
         longest = grown
     if rows[start:]:
         yield rows[start:]
-
-
-def _free_bytes(device: torch.device) -> int | None:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
