@@ -138,7 +138,7 @@ class Handover:
                 param="alias",
             )
         async with self._one_at_a_time:
-            return await self._hand_over(alias, self._registry.resolve(model), voice)
+            return await self._hand_over(alias, model, voice)
 
     async def roll_back(self, alias: str) -> Handed:
         """Gives an alias back to the model that had it before, after that one has spoken.
@@ -168,13 +168,13 @@ class Handover:
         self, alias: str, model: str, voice: str, *, is_way_back: bool = False
     ) -> Handed:
         targets = {target.alias: target.model for target in self._registry.aliases()}
-        self._registry.find(model)
         started = time.monotonic()
         try:
+            model = self._registry.find(self._registry.resolve(model)).name
             async with self._pool.lease(model, self._wait_s) as lease:
                 load_s = time.monotonic() - started
                 canary = await _try_out(lease, voice)
-        except DoesNotFitError:
+        except (DoesNotFitError, NotFoundError):
             raise
         except AudioVoiceError as error:
             raise _refused(alias, model, error) from error
