@@ -155,8 +155,14 @@ class Settings(BaseSettings):
     force_cpu: bool = False
     """True keeps everything on the CPU, whatever DEVICE says."""
 
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of the model on the device; `auto` takes what the probe saw right."""
+    precision: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
+    """Number format of the model; `auto`: what is fast here and was measured to be right."""
+
+    engine_fast: bool = True
+    """False takes the slow, obvious path, which the fast one is compared with."""
+
+    cache_budget_mb: float = Field(default=1536, gt=0)
+    """Memory for keys and values of all segments decoded side by side; more of them wait."""
 
     sample_route: Literal["auto", "gpu", "cpu"] = "auto"
     """Where training makes its samples: `gpu`, or `cpu` for a process beside the training."""

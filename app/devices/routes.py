@@ -7,7 +7,7 @@ warning, to be said loudly and once. Knows no torch, starts nothing, measures no
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar
 
 from app.devices.report import FFT_FAULTS, DtypeName, ProbeReport
@@ -103,10 +103,13 @@ def choose_fft_route(report: ProbeReport, settings: Settings) -> Choice[FftRoute
 def choose_dtype(report: ProbeReport, settings: Settings) -> Choice[DtypeName]:
     """Returns the number format of the model on the device chosen for synthesis."""
     device = choose_device(report, settings).choice
-    if settings.precision != "auto":
+    if settings.precision == "int8" and device != "cpu":
+        ours = choose_dtype(report, settings.model_copy(update={"precision": "auto"}))
+        return replace(ours, warning="PRECISION=int8 is for CPUs; the GPU goes on without it.")
+    if settings.precision != "auto" and settings.precision != "int8":
         return _obey_precision(report, settings.precision, device)
     if device == "cpu":
-        return Choice("float32", "the fastest that every CPU has")
+        return Choice("float32", "what every CPU has")
     if device == "mps":
         return Choice("float32", "half precision on Metal has failed silently for others")
     if device != report.device:

@@ -68,11 +68,11 @@ class GptDecoder:
         row = DecodeRow(KvCache(weights.sizes, weights.dtype, weights.device), num_audio=1)
         row.cache.reserve(num_positions)
         for index, layer in enumerate(weights.layers):
-            qkv = _project_qkv(hidden, layer, weights.sizes.num_heads)
+            qkv = project_qkv(hidden, layer, weights.sizes.num_heads)
             mixed = row.cache.attend_first(index, qkv.permute(1, 2, 0, 3))
-            hidden = _finish_layer(hidden, mixed, layer)
+            hidden = finish_layer(hidden, mixed, layer)
         row.cache.advance(num_positions)
-        return row, _read_out(hidden[-1:], weights)
+        return row, read_out(hidden[-1:], weights)
 
     @torch.inference_mode()
     def step(self, rows: Sequence[DecodeRow], tokens: Sequence[int]) -> StepOutput:
@@ -83,19 +83,19 @@ class GptDecoder:
             tokens: the audio token drawn last in each row.
         """
         weights = self._weights
-        hidden = _embed_tokens(weights, rows, tokens)
+        hidden = embed_tokens(weights, [row.num_audio for row in rows], tokens)
         mixed = torch.empty_like(hidden)
         for row in rows:
             row.cache.reserve(1)
         for index, layer in enumerate(weights.layers):
-            qkv = _project_qkv(hidden, layer, weights.sizes.num_heads)
+            qkv = project_qkv(hidden, layer, weights.sizes.num_heads)
             for place, row in enumerate(rows):
                 mixed[place] = row.cache.attend_next(index, qkv[place].unsqueeze(2))
-            hidden = _finish_layer(hidden, mixed, layer)
+            hidden = finish_layer(hidden, mixed, layer)
         for row in rows:
             row.cache.advance(1)
             row.num_audio += 1
-        return _read_out(hidden, weights)
+        return read_out(hidden, weights)
 
 
 def embed_prefix(
@@ -116,29 +116,27 @@ def embed_prefix(
     return torch.cat([voice, text, start[None]])
 
 
-def _embed_tokens(
-    weights: GptWeights, rows: Sequence[DecodeRow], tokens: Sequence[int]
-) -> torch.Tensor:
-    """Returns the tokens' embeddings at each row's own position, [n, D]."""
+def embed_tokens(weights: GptWeights, places: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+    """Returns the tokens' embeddings, each at its own audio position, [n, D]."""
     ids = torch.tensor(tokens, device=weights.device)
-    places = torch.tensor([row.num_audio for row in rows], device=weights.device)
-    return weights.audio_embedding[ids] + weights.audio_positions[places]
+    positions = torch.tensor(places, device=weights.device)
+    return weights.audio_embedding[ids] + weights.audio_positions[positions]
 
 
-def _project_qkv(hidden: torch.Tensor, layer: LayerWeights, num_heads: int) -> torch.Tensor:
+def project_qkv(hidden: torch.Tensor, layer: LayerWeights, num_heads: int) -> torch.Tensor:
     """Returns queries, keys and values, [n, 3, heads, head_dim]."""
     qkv = layer.qkv.apply(_normalise(hidden, layer.attn_norm))
     return qkv.view(len(hidden), 3, num_heads, -1)
 
 
-def _finish_layer(hidden: torch.Tensor, mixed: torch.Tensor, layer: LayerWeights) -> torch.Tensor:
+def finish_layer(hidden: torch.Tensor, mixed: torch.Tensor, layer: LayerWeights) -> torch.Tensor:
     """Adds the attention's output and the feed-forward part to the residual stream."""
     hidden = hidden + layer.out.apply(mixed)
     wide = layer.up.apply(_normalise(hidden, layer.mlp_norm))
     return hidden + layer.down.apply(_gelu(wide))
 
 
-def _read_out(hidden: torch.Tensor, weights: GptWeights) -> StepOutput:
+def read_out(hidden: torch.Tensor, weights: GptWeights) -> StepOutput:
     """Latents stand after both norms, as stock's second pass makes them; logits are read off."""
     latents = _normalise(_normalise(hidden, weights.last_norm), weights.latent_norm)
     return StepOutput(weights.head.apply(latents), latents)

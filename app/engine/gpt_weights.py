@@ -6,12 +6,14 @@ transformers); knows nothing of files, and nothing of how the weights are used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from app.engine.int8_linear import Int8Linear, Int8Weight
 from app.engine.linear import Linear, make_linear
 from app.engine.weight_reader import WeightReader, read_size
 from app.errors import ModelFileError
@@ -21,6 +23,13 @@ from app.errors import ModelFileError
 _EXTRA_TEXT_POSITIONS = 2
 _EXTRA_AUDIO_POSITIONS = 3
 _UNUSED_AUDIO_TOKENS = 3  # max_gen_mel_tokens = max_mel_tokens - 1 - 2
+# The least of GPT-2's gelu is -0.17004, at -0.75246.
+_LEAST_OF_GELU = -0.1701
+#: A quantised weight's two parts follow the weight's own name with these.
+INT8_VALUES, INT8_SCALES = ".int8", ".int8_scales"
+_QUANTISED = re.compile(
+    r"gpt\.gpt\.h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight"
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,10 @@ class GptSizes:
     def head_dim(self) -> int:
         """Width of one attention head."""
         return self.model_dim // self.num_heads
+
+    def cache_bytes(self, num_positions: int, dtype: torch.dtype) -> int:
+        """Size of the keys and values of so many positions."""
+        return num_positions * 2 * self.num_layers * self.model_dim * dtype.itemsize
 
     @classmethod
     def from_args(cls, args: Mapping[str, Any], num_text_tokens: int) -> GptSizes:
@@ -113,7 +126,7 @@ class LayerWeights:
             out=_read_linear(reader, "attn.c_proj", dim, dim),
             mlp_norm=_read_norm(reader, "ln_2", dim),
             up=_read_linear(reader, "mlp.c_fc", dim, hidden),
-            down=_read_linear(reader, "mlp.c_proj", hidden, dim),
+            down=_read_linear(reader, "mlp.c_proj", hidden, dim, lowest=_LEAST_OF_GELU),
         )
 
 
@@ -140,6 +153,11 @@ class GptWeights:
     def dtype(self) -> torch.dtype:
         """What the weights are kept and computed in."""
         return self.text_embedding.dtype
+
+    @property
+    def is_int8(self) -> bool:
+        """True where the layers' matrices are of 8-bit whole numbers."""
+        return isinstance(self.layers[0].qkv, Int8Linear)
 
     @classmethod
     def from_state_dict(
@@ -185,10 +203,35 @@ class GptWeights:
         )
 
 
-def _read_linear(reader: WeightReader, name: str, num_in: int, num_out: int) -> Linear:
-    """Takes a layer of GPT-2's Conv1D, whose weight is [in, out]."""
-    weight = reader.take(f"{name}.weight", num_in, num_out)
-    return make_linear(weight, reader.take(f"{name}.bias", num_out))
+def _read_linear(
+    reader: WeightReader, name: str, num_in: int, num_out: int, lowest: float | None = None
+) -> Linear:
+    """Takes a layer of GPT-2's Conv1D, whose weight is [in, out]; quantised where it is so."""
+    bias = reader.take(f"{name}.bias", num_out)
+    weight = f"{name}.weight"
+    if not reader.has(weight + INT8_VALUES):
+        return make_linear(reader.take(weight, num_in, num_out), bias)
+    values = reader.take_as(torch.int8, weight + INT8_VALUES, num_out, num_in)
+    scales = reader.take(weight + INT8_SCALES, num_out)
+    return Int8Linear(Int8Weight(values, scales), bias, lowest)
+
+
+def matrix_bytes(state: Mapping[str, torch.Tensor]) -> int:
+    """Returns the size of the layers' matrices in float32, which each token reads once."""
+    return sum(4 * weight.numel() for name, weight in state.items() if _QUANTISED.fullmatch(name))
+
+
+def quantise_state(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns what a stock state needs beside it to be decoded in 8-bit whole numbers.
+
+    The four matrices of every layer; the head stays as it is, for its logits decide.
+    """
+    parts = {}
+    for name, weight in state.items():
+        if _QUANTISED.fullmatch(name):
+            values, scales = Int8Weight.quantise(weight)
+            parts[name + INT8_VALUES], parts[name + INT8_SCALES] = values, scales
+    return parts
 
 
 def _read_norm(reader: WeightReader, name: str, dim: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from app.engine.types import AudioChunk, Event, SegmentDone, SegmentFailed, Segm
 from app.errors import OutputError
 
 
-class Vocoder(Protocol):
+class SampleStream(Protocol):
     """Turns latents into samples: `VocoderStream`, or `ReferenceVocoder` in its place."""
 
     def push(self, latents: torch.Tensor, *, is_last: bool = False) -> torch.Tensor:
@@ -38,7 +38,7 @@ class JobRow:
         job: SegmentJob,
         sizes: GptSizes,
         state: Any,
-        vocoder: Vocoder,
+        vocoder: SampleStream,
         chunk_tokens: tuple[int, int],
     ) -> None:
         self.job = job

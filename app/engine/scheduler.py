@@ -7,27 +7,33 @@ beside it, to the bit.
 
 from __future__ import annotations
 
-import heapq
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 
+from app.engine.batch_decoder import NUM_VOICE, BatchDecoder
 from app.engine.decoder import GptDecoder, StepOutput
-from app.engine.job_row import JobRow, Vocoder
+from app.engine.gpt_weights import GptSizes
+from app.engine.job_row import JobRow, SampleStream
 from app.engine.reference import ReferenceDecoder, ReferenceVocoder
 from app.engine.types import Event, SegmentJob, SpeechModel
-from app.engine.vocoder import VocoderStream
-from app.engine.vocoder_weights import VocoderWeights
+from app.engine.vocoder import Vocoder
 from app.errors import ConflictError, InputError
 
 # Beyond these a voice is no longer one; stock itself stops at 0.05.
 _MIN_SPEED, _MAX_SPEED = 0.1, 10.0
+# One row in so many is kept for first segments, so that a new request need not wait for the end of
+# somebody's long text.
+_ROWS_PER_RESERVED = 4
+_NUM_SPECIAL = 3  # positions beside voice, text and audio: start and stop of text, start of audio
 
 
 class Decoder(Protocol):
-    """Decodes rows: `GptDecoder`, or `ReferenceDecoder` in its place."""
+    """Decodes rows: `GptDecoder`, `BatchDecoder`, or `ReferenceDecoder` in their place."""
 
     def prefill(
         self, token_ids: Sequence[int], gpt_latents: torch.Tensor
@@ -57,6 +63,7 @@ class Scheduler:
         max_rows: most jobs decoded side by side.
         first_chunk_tokens: audio tokens in a job's first chunk of audio.
         chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
+        cache_bytes: room for the keys and values of all rows; a row that goes alone may be larger.
         fast: False takes the slow reference path, which gives all audio in one last chunk.
         watch: told of each stage; nobody if left out.
     """
@@ -68,6 +75,7 @@ class Scheduler:
         max_rows: int = 16,
         first_chunk_tokens: int = 8,
         chunk_tokens: int = 40,
+        cache_bytes: int | None = None,
         fast: bool = True,
         watch: StageWatch = _unwatched,
     ) -> None:
@@ -75,13 +83,10 @@ class Scheduler:
         self._watch = watch
         self._max_rows = max_rows
         self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
-        self._decoder: Decoder = (GptDecoder if fast else ReferenceDecoder)(model.gpt)
-        self._make_vocoder: Callable[[VocoderWeights, torch.Tensor, float], Vocoder] = (
-            VocoderStream if fast else ReferenceVocoder
-        )
-        self._waiting: list[tuple[bool, int, SegmentJob]] = []
+        self._cache_bytes = cache_bytes
+        self._decoder, self._stream = _make_parts(model, max_rows, fast)
+        self._waiting: list[SegmentJob] = []
         self._rows: list[JobRow] = []
-        self._num_submitted = 0
 
     @property
     def num_rows(self) -> int:
@@ -109,8 +114,7 @@ class Scheduler:
         if any(job.id == other for other in self._job_ids()):
             raise ConflictError(f"A job {job.id} is running already; give each its own id.")
         _check_job(job, self._model)
-        self._num_submitted += 1
-        heapq.heappush(self._waiting, (job.priority > 0, self._num_submitted, job))
+        self._waiting.append(job)
 
     def cancel(self, job_id: str) -> bool:
         """Forgets a job, waiting or running, at once; it makes no further event.
@@ -120,8 +124,7 @@ class Scheduler:
         """
         num_before = len(self._rows) + len(self._waiting)
         self._rows = [row for row in self._rows if row.job.id != job_id]
-        self._waiting = [entry for entry in self._waiting if entry[2].id != job_id]
-        heapq.heapify(self._waiting)
+        self._waiting = [job for job in self._waiting if job.id != job_id]
         return len(self._rows) + len(self._waiting) < num_before
 
     def step(self) -> list[Event]:
@@ -140,24 +143,67 @@ class Scheduler:
                 for place, row in enumerate(running):
                     events += row.accept(output.logits[place], output.latents[place])
         # one a step, so that rows under way wait for one prefill at most
-        if self._waiting and len(self._rows) < self._max_rows:
-            events += self._admit(heapq.heappop(self._waiting)[2])
+        job = self._next_job()
+        if job is not None:
+            self._waiting.remove(job)
+            events += self._admit(job)
         self._rows = [row for row in self._rows if not row.is_done]
         return events
+
+    def _next_job(self) -> SegmentJob | None:
+        """Returns the waiting job whose turn it is; None where it has to wait for room.
+
+        First segments in the order they came; then others, of the request with the fewest rows
+        first, and never into the rows kept for first segments. Nobody overtakes for being small.
+        """
+        if not self._waiting or len(self._rows) >= self._max_rows:
+            return None
+        rows_of = Counter(row.job.group for row in self._rows)
+        job = min(self._waiting, key=lambda job: (job.priority > 0, rows_of[job.group]))
+        num_open = self._max_rows - self._max_rows // _ROWS_PER_RESERVED
+        num_later = sum(row.job.priority > 0 for row in self._rows)
+        if job.priority > 0 and num_later >= num_open:
+            return None
+        return job if self._has_room(job) else None
+
+    def _has_room(self, job: SegmentJob) -> bool:
+        """Says whether the caches of all rows fit their budget, each as long as it may become."""
+        if self._cache_bytes is None or not self._rows:
+            return True
+        sizes = self._model.gpt.sizes
+        positions = sum(_most_positions(row.job, sizes) for row in self._rows)
+        positions += _most_positions(job, sizes)
+        return sizes.cache_bytes(positions, self._model.cache_dtype) <= self._cache_bytes
 
     def _admit(self, job: SegmentJob) -> list[Event]:
         with self._watch("prefill"):
             state, output = self._decoder.prefill(job.token_ids, job.conditioning.gpt_latents)
-        vocoder = self._make_vocoder(
-            self._model.vocoder, job.conditioning.speaker_embedding, job.speed
-        )
-        row = JobRow(job, self._model.gpt.sizes, state, vocoder, self._chunk_tokens)
+        stream = self._stream(job.conditioning.speaker_embedding, job.speed)
+        row = JobRow(job, self._model.gpt.sizes, state, stream, self._chunk_tokens)
         self._rows.append(row)
         return row.accept(output.logits[0], output.latents[0])
 
     def _job_ids(self) -> Iterator[str]:
         yield from (row.job.id for row in self._rows)
-        yield from (entry[2].id for entry in self._waiting)
+        yield from (job.id for job in self._waiting)
+
+
+def _make_parts(
+    model: SpeechModel, max_rows: int, fast: bool
+) -> tuple[Decoder, Callable[[torch.Tensor, float], SampleStream]]:
+    """Returns what decodes, and what begins a row's stream of samples."""
+    if not fast:
+        return ReferenceDecoder(model.gpt), partial(ReferenceVocoder, model.vocoder)
+    stream = Vocoder(model.vocoder).stream
+    if model.gpt.is_int8:
+        return BatchDecoder(model.gpt, model.cache_dtype, max_rows), stream
+    return GptDecoder(model.gpt), stream
+
+
+def _most_positions(job: SegmentJob, sizes: GptSizes) -> int:
+    """Returns how long a job's row may become."""
+    most_audio = min(job.options.max_tokens or sizes.max_audio_tokens, sizes.max_audio_tokens)
+    return job.conditioning.gpt_latents.shape[1] + len(job.token_ids) + _NUM_SPECIAL + most_audio
 
 
 def _check_job(job: SegmentJob, model: SpeechModel) -> None:
@@ -180,7 +226,8 @@ def _check_job(job: SegmentJob, model: SpeechModel) -> None:
         )
     wanted = ((1, sizes.model_dim), (1, model.vocoder.sizes.speaker_dim, 1))
     latents, embedding = voice.gpt_latents.shape, voice.speaker_embedding.shape
-    if len(latents) != 3 or ((latents[0], latents[2]), tuple(embedding)) != wanted:
+    fits = len(latents) == 3 and 0 < latents[1] <= NUM_VOICE
+    if not fits or ((latents[0], latents[2]), tuple(embedding)) != wanted:
         raise InputError(
             "This voice was made for another model: prepare it again with this one.", param="voice"
         )

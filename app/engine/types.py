@@ -14,20 +14,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.engine.formats import Formats, uniform_formats
 from app.engine.gpt_weights import GptWeights
 from app.engine.vocoder_weights import VocoderWeights
 from app.errors import InputError
+
+FLOAT32 = uniform_formats(torch.float32)
 
 
 @dataclass(frozen=True)
 class SpeechModel:
     """The weights that speak: never changed after loading, shared by all rows.
 
-    `gpt` writes audio tokens and latents, `vocoder` turns latents into samples.
+    `gpt` writes audio tokens and latents, `vocoder` turns latents into samples; keys and values are
+    kept in `cache_dtype` where rows share a pool of them.
     """
 
     gpt: GptWeights
     vocoder: VocoderWeights
+    cache_dtype: torch.dtype = torch.float32
 
     @property
     def sample_rate(self) -> int:
@@ -58,18 +63,19 @@ class SpeechModel:
         decoder_sizes: Mapping[str, Any] | None = None,
         start_text_token: int | None = None,
         stop_text_token: int | None = None,
-        dtype: torch.dtype = torch.float32,
+        formats: Formats = FLOAT32,
         device: torch.device | str = "cpu",
     ) -> SpeechModel:
         """Makes a model from a stock state dict (`gpt.*`, `hifigan_decoder.*`).
 
         Args:
-            state: tensors by stock name; more than needed is fine. float16 is cast to `dtype`.
+            state: tensors by stock name; more than needed is fine. Matrices whose quantised parts
+                (`quantise_state`) are there too are taken in 8 bits.
             model_args: `config.json`'s `model_args`.
             decoder_sizes: `decoder.json`, where the bundle has one; stock sizes otherwise.
             start_text_token: id of `[START]` in `vocab.json`; wins over `model_args`.
             stop_text_token: id of `[STOP]` in `vocab.json`; wins over `model_args`.
-            dtype: type the weights are kept and computed in.
+            formats: what the weights are kept and computed in.
             device: where they are kept.
 
         Raises:
@@ -82,8 +88,11 @@ class SpeechModel:
         given = {key: value for key, value in tokens.items() if value is not None}
         args = {**model_args, **given}
         return cls(
-            gpt=GptWeights.from_state_dict(state, args, dtype, device),
-            vocoder=VocoderWeights.from_state_dict(state, args, decoder_sizes, dtype, device),
+            gpt=GptWeights.from_state_dict(state, args, formats.gpt_dtype, device),
+            vocoder=VocoderWeights.from_state_dict(
+                state, args, decoder_sizes, formats.vocoder, device
+            ),
+            cache_dtype=formats.cache,
         )
 
 
@@ -145,7 +154,8 @@ class SegmentJob:
 
     `id` is the caller's and unique among the jobs a scheduler holds. `token_ids` are text tokens
     without start and stop. `speed` is 1 for the model's own pace, 2 for twice as fast; the pitch
-    stays. `priority` is the segment's index in its request: 0 goes first.
+    stays. `priority` is the segment's index in its request: 0 goes first. Segments of one `group`
+    (a request) share their turns.
     """
 
     id: str
@@ -154,6 +164,7 @@ class SegmentJob:
     options: DecodeOptions
     speed: float = 1.0
     priority: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,36 @@ import torch
 import torch.nn.functional as F
 
 from app.engine.interpolate import InterpolateStream
-from app.engine.vocoder_layers import ConvStream, LayerStream, project_speaker
+from app.engine.vocoder_layers import (
+    ConvLayer,
+    ConvStream,
+    StackLayer,
+    StackStream,
+    project_speaker,
+)
 from app.engine.vocoder_weights import VocoderSizes, VocoderWeights
+
+
+class Vocoder:
+    """The generator made ready to stream: its weights packed once, shared by all streams."""
+
+    @torch.inference_mode()
+    def __init__(self, weights: VocoderWeights) -> None:
+        self.weights = weights
+        self.first = ConvLayer(weights.first)
+        self.stacks = [StackLayer(layer) for layer in weights.layers]
+        self.last = ConvLayer(weights.last)
+
+    def stream(self, speaker_embedding: torch.Tensor, speed: float = 1.0) -> VocoderStream:
+        """Begins one segment; see `VocoderStream`."""
+        return VocoderStream(self, speaker_embedding, speed)
 
 
 class VocoderStream:
     """Turns one segment's latents into samples as they come.
 
     Args:
-        weights: the generator, shared.
+        vocoder: shared.
         speaker_embedding: [1, E, 1].
         speed: 1 for the model's own pace; 2 squeezes the latents to half their number before the
             vocoder, as stock does, so the pitch stays.
@@ -27,14 +48,14 @@ class VocoderStream:
 
     @torch.inference_mode()
     def __init__(
-        self, weights: VocoderWeights, speaker_embedding: torch.Tensor, speed: float = 1.0
+        self, vocoder: Vocoder, speaker_embedding: torch.Tensor, speed: float = 1.0
     ) -> None:
-        self._weights = weights
+        self._weights = weights = vocoder.weights
         self._stretches = [InterpolateStream(scale) for scale in frame_scales(weights.sizes, speed)]
-        self._first = ConvStream(weights.first)
+        self._first = ConvStream(vocoder.first)
         self._speaker = project_speaker(weights.speaker, speaker_embedding)
-        self._layers = [LayerStream(layer, speaker_embedding) for layer in weights.layers]
-        self._last = ConvStream(weights.last)
+        self._stacks = [StackStream(layer, speaker_embedding) for layer in vocoder.stacks]
+        self._last = ConvStream(vocoder.last)
 
     @torch.inference_mode()
     def push(self, latents: torch.Tensor, *, is_last: bool = False) -> torch.Tensor:
@@ -47,15 +68,16 @@ class VocoderStream:
         Returns:
             float32 [S] in -1..1, on the weights' device.
         """
-        frames = latents.to(self._weights.first.weight).t()[None]
+        stretched = latents.to(self._weights.first.weight).t()[None]
         for stretch in self._stretches:
-            frames = stretch.push(frames, is_last=is_last)
+            stretched = stretch.push(stretched, is_last=is_last)
+        frames = stretched[0].t().contiguous()
         frames = self._first.push(frames, is_last=is_last) + self._speaker
-        for layer in self._layers:
-            frames = layer.push(frames, is_last=is_last)
+        for stack in self._stacks:
+            frames = stack.push(frames, is_last=is_last)
         # slope 0.01 here, not 0.1: stock calls leaky_relu without one
         samples = self._last.push(F.leaky_relu(frames), is_last=is_last)
-        return samples.tanh().view(-1).float()
+        return samples.float().tanh().view(-1)
 
     def finish(self) -> torch.Tensor:
         """Returns the samples that waited for latents which will not come: float32 [S]."""

@@ -52,13 +52,17 @@ class WeightReader:
         Raises:
             ModelFileError: it is missing or of another shape; both shapes are named.
         """
+        return self.take_as(self._dtype, name, *shape)
+
+    def take_as(self, dtype: torch.dtype, name: str, *shape: int) -> torch.Tensor:
+        """Returns the tensor, contiguous, in a type of its own; otherwise as `take`."""
         tensor = self._find(name)
         if tuple(tensor.shape) != shape:
             raise ModelFileError(
                 f"Tensor {self._prefix}{name} has shape {list(tensor.shape)}, "
                 f"expected {list(shape)}. {_REMEDY}"
             )
-        return tensor.detach().to(self._device, self._dtype).contiguous()
+        return tensor.detach().to(self._device, dtype).contiguous()
 
     def _find(self, name: str) -> torch.Tensor:
         tensor = self._state.get(self._prefix + name)

@@ -7,7 +7,7 @@ that takes seconds, and stock files load without it.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,22 @@ from typing import Any
 
 import torch
 
-from app.engine.types import Conditioning, SpeechModel
+from app.engine.formats import Formats
+from app.engine.gpt_weights import matrix_bytes
+from app.engine.types import FLOAT32, Conditioning, SpeechModel
 from app.errors import ModelFileError
 from app.models.bundles import Bundle
 from app.models.conditioning import Conditioner
 from app.models.config import ModelConfig, read_config, read_json
+from app.models.int8_cache import int8_parts
 from app.models.manifest import SamplingDefaults, VoiceEntry, verify_files_or_raise
 from app.models.mel import PowerSpectrum, stft_power
 from app.models.stored_voices import read_bundle_voices
 from app.models.weights import State, read_state
 from app.text.tokenizer import TextTokenizer
+
+#: Chooses formats by the size of the GPT's matrices in float32, in bytes.
+FormatChoice = Callable[[int], Formats]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +55,7 @@ class LoadedModel:
     load_s: float
     voice_entries: dict[str, VoiceEntry] = field(default_factory=dict)
     max_segment_chars: int | None = None
+    formats: Formats = FLOAT32
 
     @property
     def sample_rate(self) -> int:
@@ -65,7 +72,8 @@ def load_model(
     bundle: Bundle,
     device: torch.device | str = "cpu",
     *,
-    dtype: torch.dtype = torch.float32,
+    formats: FormatChoice | None = None,
+    cache_dir: Path | None = None,
     power: PowerSpectrum = stft_power,
 ) -> LoadedModel:
     """Loads a model: files checked, weights mapped where their type allows, voices read.
@@ -73,7 +81,9 @@ def load_model(
     Args:
         bundle: from `find_bundle`. With a manifest, every file is compared with its hash.
         device: where the model runs.
-        dtype: what the GPT and the vocoder compute in; the conditioning stays float32.
+        formats: chooses, by the size of the GPT's matrices in float32, in bytes, what GPT and
+            vocoder compute in; float32 if None. The conditioning stays float32.
+        cache_dir: where 8-bit weights are kept for the next start; nowhere if None.
         power: how spectra of reference clips are made.
 
     Raises:
@@ -86,7 +96,7 @@ def load_model(
     with _naming(bundle.vocab):
         tokenizer = TextTokenizer.from_file(bundle.vocab, bundle.front_end)
     state = read_state(bundle.weights)
-    speech = _make_speech(bundle, config, state, tokenizer, device, dtype)
+    speech, chosen = _make_speech(bundle, config, state, tokenizer, device, formats, cache_dir)
     voices = read_bundle_voices(bundle, config, device)
     return LoadedModel(
         name=bundle.name,
@@ -102,6 +112,7 @@ def load_model(
         load_s=time.monotonic() - started,
         voice_entries=bundle.manifest.voices if bundle.manifest else {},
         max_segment_chars=bundle.manifest.max_segment_chars if bundle.manifest else None,
+        formats=chosen,
     )
 
 
@@ -111,17 +122,21 @@ def _make_speech(
     state: State,
     tokenizer: TextTokenizer,
     device: torch.device | str,
-    dtype: torch.dtype,
-) -> SpeechModel:
+    choose: FormatChoice | None,
+    cache_dir: Path | None,
+) -> tuple[SpeechModel, Formats]:
     start, stop = _special_tokens(bundle.vocab)
     with _naming(bundle.weights):
+        formats = choose(matrix_bytes(state)) if choose else FLOAT32
+        if formats.gpt == "int8":
+            state = {**state, **int8_parts(state, bundle.weights, cache_dir)}
         speech = SpeechModel.from_state_dict(
             state,
             config.model_args,
             decoder_sizes=config.decoder_args,
             start_text_token=start,
             stop_text_token=stop,
-            dtype=dtype,
+            formats=formats,
             device=device,
         )
     embedded = speech.gpt.sizes.num_text_tokens
@@ -130,7 +145,7 @@ def _make_speech(
             f"{bundle.vocab} has {tokenizer.num_tokens} tokens and {bundle.weights} only "
             f"{embedded}: take the vocab.json that came with these weights."
         )
-    return speech
+    return speech, formats
 
 
 def _special_tokens(vocab_path: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from app.models.loading import LoadedModel, load_model
 from app.settings import Settings
 from app.synthesis.info import ModelInfo
 from app.synthesis.memory import naming_faults
-from app.synthesis.placing import choose_threads, place_model
+from app.synthesis.placing import Placement, choose_threads, place_model
 from app.synthesis.synthesizer import Synthesizer
 from app.voices.latents import VoiceLatents
 from app.voices.store import VoiceStore
@@ -59,13 +59,23 @@ def open_synthesizer(
     )
     with naming_faults(place.device):
         model = load_model(
-            bundle, place.device, dtype=place.dtype, power=spectrum_by_route(place.fft_route)
+            bundle,
+            place.device,
+            formats=place.formats,
+            cache_dir=settings.cache_dir,
+            power=spectrum_by_route(place.fft_route),
         )
     store = VoiceStore(settings.voices_dir, settings.max_voices)
     latents = VoiceLatents(model, store, settings.voices_dir / ".latents")
-    routes = (*place.routes, Route("threads", str(threads), threads_reason))
+    routes = (*_loaded_routes(place, model), Route("threads", str(threads), threads_reason))
     info = describe(model, settings, str(place.device), place.reason, routes)
     return Synthesizer(model, latents, settings, info)
+
+
+def _loaded_routes(place: Placement, model: LoadedModel) -> tuple[Route, ...]:
+    """Returns the placement's choices, with the number formats that the model was loaded in."""
+    formats = Route("precision", str(model.formats), model.formats.reason)
+    return tuple(formats if route.name == "precision" else route for route in place.routes)
 
 
 def describe(

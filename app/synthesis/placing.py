@@ -14,19 +14,31 @@ from app.devices.place_order import PlaceOrder
 from app.devices.probe import PROBING, cached_report, probe
 from app.devices.report import ProbeReport
 from app.devices.routes import Choice, FftRoute, choose_routes, log_routes
+from app.engine.formats import Formats, choose_cpu_formats, uniform_formats
 from app.messages import Route
 from app.settings import Settings
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What the model is loaded with; `reason` says why the device was taken."""
+    """What the model is loaded with; `reason` says why the device was taken.
+
+    `dtype` is the GPU's number format; a CPU's also depends on the model (`formats`).
+    """
 
     device: torch.device
     dtype: torch.dtype
     fft_route: FftRoute
     reason: str
     routes: tuple[Route, ...]
+    precision: str = "auto"
+
+    def formats(self, gpt_bytes: int) -> Formats:
+        """Returns the number formats for a model whose GPT has matrices of this size in float32."""
+        if self.device.type == "cpu":
+            return choose_cpu_formats(self.precision, gpt_bytes)
+        (reason,) = (route.reason for route in self.routes if route.name == "precision")
+        return uniform_formats(self.dtype, reason)
 
 
 def place_model(
@@ -78,6 +90,7 @@ def _placement(found: ProbeReport | None, settings: Settings, reason: str) -> Pl
             Route("precision", choices.dtype.choice, choices.dtype.reason),
             Route("spectra", choices.fft.choice, choices.fft.reason),
         ),
+        precision=settings.precision,
     )
 
 

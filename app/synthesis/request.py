@@ -133,6 +133,7 @@ class SpeechRequest:
                 options=replace(plan.options, seed=seed, max_tokens=self._max_tokens(take)),
                 speed=speed,
                 priority=take.index,
+                group=plan.message.id,
             )
         )
         longest_s = self._longest_s(take) / speed

@@ -179,6 +179,8 @@ class Synthesizer:
             max_rows=self._limit.rows,
             first_chunk_tokens=self._settings.first_chunk_tokens,
             chunk_tokens=self._settings.chunk_tokens,
+            cache_bytes=round(self._settings.cache_budget_mb * 1e6),
+            fast=self._settings.engine_fast,
             watch=self._meter,
         )
 

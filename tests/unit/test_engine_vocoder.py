@@ -13,7 +13,7 @@ import toy
 
 from app.engine.interpolate import InterpolateStream
 from app.engine.reference import vocode_whole
-from app.engine.vocoder import VocoderStream
+from app.engine.vocoder import Vocoder
 from app.engine.vocoder_weights import ConvWeights, VocoderWeights
 
 # type 1 and 2, upsampling kernels that are the rate itself, an odd amount larger, and stock's
@@ -51,7 +51,7 @@ def stream(
     weights: VocoderWeights, latents: torch.Tensor, pieces: Sequence[int], speed: float = 1.0
 ) -> torch.Tensor:
     """Vocodes pieces of these lengths in turn, over and over, until the latents are used up."""
-    vocoder = VocoderStream(weights, toy.voice(0).speaker_embedding, speed)
+    vocoder = Vocoder(weights).stream(toy.voice(0).speaker_embedding, speed)
     samples, place, turn = [], 0, 0
     while place < len(latents):
         size = pieces[turn % len(pieces)]
@@ -93,14 +93,14 @@ def test_few_latents_give_stocks_length(num: int) -> None:
 @pytest.mark.parametrize("speed", [1, 2, 10])
 def test_nothing_in_gives_nothing_out(speed: float) -> None:
     weights = make_weights("toy")
-    assert len(VocoderStream(weights, toy.voice(0).speaker_embedding, speed).finish()) == 0
+    assert len(Vocoder(weights).stream(toy.voice(0).speaker_embedding, speed).finish()) == 0
     if speed == 10:
         assert len(stream(weights, make_latents(3), [1], speed)) == 0
 
 
 def test_first_samples_come_early() -> None:
     """Eight tokens are 0.37 s; what waits for its right neighbours is less than half of that."""
-    vocoder = VocoderStream(make_weights("toy"), toy.voice(0).speaker_embedding)
+    vocoder = Vocoder(make_weights("toy")).stream(toy.voice(0).speaker_embedding)
     assert len(vocoder.push(make_latents(8))) > 0.5 * 8 * 1024 * 24000 / 22050
 
 
@@ -108,8 +108,8 @@ def test_two_streams_share_weights_and_nothing_else() -> None:
     weights = make_weights("toy")
     latents = make_latents(20)
     alone = stream(weights, latents, [5])
-    first = VocoderStream(weights, toy.voice(0).speaker_embedding)
-    second = VocoderStream(weights, toy.voice(1).speaker_embedding)
+    first = Vocoder(weights).stream(toy.voice(0).speaker_embedding)
+    second = Vocoder(weights).stream(toy.voice(1).speaker_embedding)
     mine, others = [], []
     for start in range(0, 20, 5):
         mine.append(first.push(latents[start : start + 5]))
@@ -120,7 +120,7 @@ def test_two_streams_share_weights_and_nothing_else() -> None:
 
 def test_work_is_linear_in_length() -> None:
     """Later pieces cost what the first ones do; vocoding all again would cost 20 times as much."""
-    vocoder = VocoderStream(make_weights("toy"), toy.voice(0).speaker_embedding)
+    vocoder = Vocoder(make_weights("toy")).stream(toy.voice(0).speaker_embedding)
     times = []
     for _ in range(40):
         began = time.perf_counter()

@@ -10,6 +10,7 @@ import pytest
 import torch
 import toy
 
+from app.engine.formats import uniform_formats
 from app.engine.scheduler import Scheduler
 from app.engine.types import AudioChunk, DecodeOptions, SegmentJob, SpeechModel
 from app.errors import ModelFileError
@@ -76,7 +77,7 @@ def test_half_precision_is_cast_up(state: dict[str, torch.Tensor], args: dict[st
 def test_another_type_may_be_asked_for(
     state: dict[str, torch.Tensor], args: dict[str, Any]
 ) -> None:
-    model = load(state, args, dtype=torch.bfloat16)
+    model = load(state, args, formats=uniform_formats(torch.bfloat16))
     assert model.gpt.dtype == model.vocoder.dtype == torch.bfloat16
     scheduler = Scheduler(model)
     scheduler.submit(

@@ -19,6 +19,7 @@ from app.audio.clip import Clip
 from app.audio.pcm import from_s16
 from app.devices.routes import FftRoute
 from app.engine.dft import spectrum_by_route
+from app.engine.formats import uniform_formats
 from app.errors import AudioVoiceError, InputError
 from app.messages import Audio, Done, Failed, Speak
 from app.models.bundles import Bundle, find_bundle
@@ -111,7 +112,7 @@ def speak_texts(
         model = load_model(
             find_checkpoint(plan, job.weights),
             place.device,
-            dtype=place.dtype,
+            formats=lambda _: uniform_formats(place.dtype),
             power=spectrum_by_route(place.fft_route),
         )
         voice = model.conditioner.encode(clip.samples, clip.sample_rate)

@@ -1,0 +1,113 @@
+"""Matrix products in 8-bit whole numbers: a quarter of the memory to read, and exact sums.
+
+Weights have one scale for each output, activations one for each row, made as the row comes by. The
+sums themselves are of whole numbers in 32 bits, so a row gives the same bits in any company and
+with any number of threads. oneDNN's kernels do the work on processors with VNNI instructions;
+elsewhere they saturate, which `has_exact_int8` finds out by trying. Knows nothing of what the
+weights mean.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import torch
+
+from app.engine.linear import Linear
+
+_LARGEST = 127
+# Kernels take activations from 0 to 255, so a row's zero is put in the middle.
+_MIDDLE = 128
+_NEAREST = 0.5  # added before a cast, which cuts off
+
+
+class Int8Weight(NamedTuple):
+    """A matrix in whole numbers: `values` [out, in] of -127 to 127, times `scales` [out]."""
+
+    values: torch.Tensor
+    scales: torch.Tensor
+
+    @classmethod
+    def quantise(cls, weight: torch.Tensor) -> Int8Weight:
+        """Rounds [in, out] of any float type; each output's largest weight becomes 127."""
+        rows = weight.t().float()
+        scales = rows.abs().amax(dim=1) / _LARGEST
+        # an output whose weights are all 0 has no scale; any will do
+        divisor = torch.where(scales > 0, scales, 1)
+        values = (rows / divisor[:, None]).round_().to(torch.int8)
+        return cls(values.contiguous(), scales)
+
+
+class Int8Linear(Linear):
+    """rows @ weight + bias, in 8-bit whole numbers.
+
+    Args:
+        weight: what is multiplied with.
+        bias: [out] float32.
+        lowest: what no activation lies below, where that is known: the 255 steps then span from
+            there to a row's largest value. None: they span both signs alike.
+    """
+
+    def __init__(self, weight: Int8Weight, bias: torch.Tensor, lowest: float | None = None) -> None:
+        self.device, self.dtype = bias.device, bias.dtype
+        # torch has no public name for these two; it makes them for its own compiler (inductor)
+        self._multiply = torch.ops.onednn.qlinear_pointwise.default
+        self._packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
+        self._scales = weight.scales.float().contiguous()
+        self._zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
+        self._shift = None if lowest is None else -lowest
+        self._bias = bias
+        if self._shift is not None:
+            # what the shift adds to every row: known beforehand, so it goes into the bias
+            sums = weight.values.sum(dim=1, dtype=torch.int64).double() * weight.scales.double()
+            self._bias = (bias.double() - self._shift * sums).float()
+
+    def apply(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns [n, out] float32 for [n, in]; each row's is the same in any company."""
+        if self._shift is None:
+            steps, scale = _quantise(rows)
+            middle = _MIDDLE
+        else:
+            steps, scale = _quantise_above(rows, self._shift)
+            middle = 0
+        product = self._multiply(
+            *(steps, 1.0, middle, self._packed, self._scales, self._zeros, None),
+            *(1.0, 0, torch.float32, "none", [], ""),
+        )
+        return torch.addcmul(self._bias, product, scale)
+
+
+def _quantise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns [n, in] uint8 around 128, and what one step is worth in each row, [n, 1].
+
+    A row of zeros has steps worth 0. Numbers that are none make the row's steps worth NaN.
+    """
+    largest = rows.abs().amax(dim=1, keepdim=True)  # a norm would wake threads for it
+    per_unit = _LARGEST / largest
+    steps = (rows * per_unit).add_(_MIDDLE + _NEAREST).to(torch.uint8)
+    return steps, largest * (1 / _LARGEST)
+
+
+def _quantise_above(rows: torch.Tensor, shift: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns [n, in] uint8 of `rows + shift`, none of which is negative; otherwise the same."""
+    above = rows + shift
+    largest = above.amax(dim=1, keepdim=True)
+    per_unit = (2 * _LARGEST + 1) / largest
+    steps = above.mul_(per_unit).add_(_NEAREST).to(torch.uint8)
+    return steps, largest * (1 / (2 * _LARGEST + 1))
+
+
+@functools.cache
+def has_exact_int8() -> bool:
+    """Says whether the processor multiplies whole numbers exactly, by doing it once.
+
+    Without VNNI, oneDNN adds pairs of products in 16 bits, where the largest do not fit.
+    """
+    try:
+        values = torch.full((64, 256), _LARGEST, dtype=torch.int8)
+        linear = Int8Linear(Int8Weight(values, torch.ones(64)), torch.zeros(64), lowest=0.0)
+        product = linear.apply(torch.full((3, 256), 255.0))
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False  # a torch without oneDNN, or a oneDNN without these kernels
+    return bool((product == 255 * _LARGEST * 256).all())
