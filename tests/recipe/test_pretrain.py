@@ -45,6 +45,14 @@ def test_every_stage_leaves_its_results(work_dir: Path) -> None:
         assert results[stage]["step"] == results[stage]["steps"], stage
     assert results["data"]["clips"]["kathleen"] == {"train": 9, "held_out": 3}
     assert "## decoder" in (work_dir / "report.md").read_text()
+    scores = results["scores"]["kathleen"]
+    assert scores["sentences"] == 2
+    assert 0 <= scores["recording_wer"] < 1
+    assert scores["copy_mel"] > 0
+    assert scores["left_out"] == {"speaker_nearest": "no recordings of another speaker were given"}
+    manifest = read_folder(work_dir / "bundle", "toy").manifest
+    assert manifest is not None
+    assert manifest.scores["sentences_pocketsphinx_kathleen"] == 2
 
 
 def test_recordings_are_played_at_other_speeds_for_training_alone(work_dir: Path) -> None:

@@ -14,7 +14,6 @@ from app.files import write_atomic
 if TYPE_CHECKING:
     from train.evaluation import Evaluation
     from train.judging.against import Comparison
-    from train.judging.recordings import Recordings
     from train.judging.speaking import Speaking
 
 _SENTENCES = Path("recipes/builtin/held_out.csv")
@@ -86,7 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
         evaluation, sentences, recordings, ears, bundle=bundle, language=arguments.language
     )
     if arguments.pictures:
-        _draw(arguments.pictures, evaluation, recordings)
+        from train.judging.pictures import draw_pairs
+
+        draw_pairs(arguments.pictures, evaluation, recordings)
     _tell(arguments, evaluation, comparison)
     return 0
 
@@ -102,24 +103,6 @@ def _open_voice(arguments: argparse.Namespace) -> Speaking:
         arguments.language,
         os.environ.get(_API_KEY, ""),
     )
-
-
-def _draw(folder: Path, evaluation: Evaluation, recordings: Recordings) -> None:
-    from train.judging.pictures import NUM_PICTURES, draw_pair
-    from train.judging.recordings import RATE
-
-    folder.mkdir(parents=True, exist_ok=True)
-    pairs = zip(evaluation.results, evaluation.spoken, strict=True)
-    drawable = [(result, samples) for result, samples in pairs if samples is not None]
-    for result, samples in drawable[:NUM_PICTURES]:
-        own = recordings.own.get(result.name)
-        draw_pair(
-            folder / f"{result.name}.png",
-            result.text,
-            (samples, evaluation.sample_rate),
-            None if own is None else (own, RATE),
-            result.heard,
-        )
 
 
 def _tell(arguments: argparse.Namespace, evaluation: Evaluation, comparison: Comparison) -> None:

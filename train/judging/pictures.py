@@ -5,20 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from app.errors import SettingsError
+from train.judging.recordings import RATE, Recordings
 from train.judging.speaking import Samples
 from train.mels import HOP, MEL_RATE, code_mel, resample
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from train.evaluation import Evaluation
 
-#: Pictures that an evaluation draws: enough to see, few enough to look at.
-NUM_PICTURES = 4
+#: Pictures of one evaluation: enough to see, few enough to look at.
+_NUM_PICTURES = 4
 
 _FLOOR, _CEILING = -10.0, 4.0
+_PEAK = 0.6
 _INCHES_PER_S = 2.5
+
+
+def draw_pairs(folder: Path, evaluation: Evaluation, recordings: Recordings) -> list[Path]:
+    """Draws the first few sentences that were spoken, with their recordings where there are any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for result, samples in zip(evaluation.results, evaluation.spoken, strict=True):
+        if samples is None or len(made) == _NUM_PICTURES:
+            continue
+        own = recordings.own.get(result.name)
+        made.append(folder / f"{result.name}.png")
+        draw_pair(
+            made[-1],
+            result.text,
+            (samples, evaluation.sample_rate),
+            None if own is None else (own, RATE),
+            result.heard,
+        )
+    return made
 
 
 def draw_pair(
@@ -36,16 +59,7 @@ def draw_pair(
         spoken: samples and their rate.
         recorded: the same of a recording; None where there is none.
         heard: what the recogniser heard of `spoken`.
-
-    Raises:
-        SettingsError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise SettingsError(
-            "pictures need matplotlib; install the extra: pip install 'audio-voice[scores]'."
-        ) from error
     rows = [(*spoken, f"spoken (heard: {heard})" if heard else "spoken")]
     if recorded is not None:
         rows.insert(0, (*recorded, "recorded"))
@@ -61,7 +75,8 @@ def draw_pair(
 
 
 def _draw(axis: Axes, samples: Samples, rate: int, name: str) -> None:
-    mel = code_mel(resample(torch.from_numpy(samples), rate, MEL_RATE)).numpy()
+    levelled = samples * np.float32(_PEAK / max(1e-4, float(np.abs(samples).max(initial=0))))
+    mel = code_mel(resample(torch.from_numpy(levelled), rate, MEL_RATE)).numpy()
     axis.imshow(
         mel,
         origin="lower",
