@@ -93,6 +93,12 @@ def memory_limit(root: Path = ROOT) -> int | None:
     return min(known) if known else None
 
 
+def processor_flags(root: Path = ROOT) -> frozenset[str]:
+    """Returns what the first processor can do, in Linux' words, such as `avx512_vnni`."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", _read(root / "proc/cpuinfo"), re.M)
+    return frozenset(found[1].split()) if found else frozenset()
+
+
 def platform_name() -> str:
     """Returns system and machine in one line, such as `Linux 6.1 x86_64`."""
     return f"{platform.system()} {platform.release()} {platform.machine()}"

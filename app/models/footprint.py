@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from app.devices.hardware import processor_flags
 from app.errors import ModelFileError
 from app.models.bundles import Bundle
 from app.models.config import ModelConfig, read_config
@@ -37,6 +38,10 @@ _VOICE_POSITIONS = 34
 #: Activations of the vocoder's widest layer that live at the same time: input, output, residual,
 #: and the sum over its kernels.
 _LIVE_ACTIVATIONS = 4
+#: On the CPU a GPT whose matrices are this large in float32 is kept in 8 bits, where the processor
+#: has the instructions (`app.engine.formats`, which needs torch and can't be asked here).
+INT8_FROM_BYTES = 100_000_000
+_INT8_FLAGS = frozenset({"avx512_vnni", "avx_vnni"})
 #: Stock stores float32.
 _FILE_BYTES_PER_WEIGHT = 4
 _LONGEST_HEADER = 100 << 20
@@ -78,7 +83,7 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
     With b bytes for each number (`bytes_per_number`), P weights, L layers of width W, and T text
     and A audio tokens at most:
 
-        loaded = process or context + P * b
+        loaded = process or context + P * b, less 3/4 of the GPT's matrices where they are in 8 bits
         row    = L * 2 * W * ceil128(34 + T + A) * b + 4 * max over stages(channels * samples) * b
         work   = 256 MB
 
@@ -101,8 +106,11 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{bundle.config} has a size that is none: {error}.") from error
     ground = CONTEXT_BYTES if place == "gpu" else PROCESS_BYTES
-    weights = num_weights(bundle.weights)
-    return Footprint(ground + round(weights * width), row, WORK_BYTES)
+    weights = num_weights(bundle.weights) * width
+    matrices = _matrix_bytes(config)
+    if place == "cpu" and _takes_int8(settings, matrices):
+        weights = max(matrices // 4, weights - matrices * 3 // 4)
+    return Footprint(ground + weights, row, WORK_BYTES)
 
 
 def bytes_per_number(settings: Settings, place: Place) -> int:
@@ -135,6 +143,19 @@ def num_weights(path: Path) -> int:
         return sum(math.prod(entry["shape"]) for entry in tensors)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
         raise ModelFileError(f"{path} can't be read ({error}): fetch it again.") from error
+
+
+def _matrix_bytes(config: ModelConfig) -> int:
+    """Returns the size in float32 of the matrices of the GPT's layers, 12 W^2 numbers each."""
+    layers = int(config.model_args.get("gpt_layers", 30))
+    return layers * 12 * config.gpt_width**2 * _FILE_BYTES_PER_WEIGHT
+
+
+def _takes_int8(settings: Settings, matrix_bytes: int) -> bool:
+    if not processor_flags() & _INT8_FLAGS:
+        return False
+    is_large = matrix_bytes >= INT8_FROM_BYTES
+    return settings.precision == "int8" or (settings.precision == "auto" and is_large)
 
 
 def _cache_bytes(config: ModelConfig, width: int) -> int:

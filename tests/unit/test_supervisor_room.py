@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pooled import make_model
 from safetensors import safe_open
 
 from app.devices.hardware import memory_limit
+from app.engine.formats import INT8_PAYS_FROM_BYTES
 from app.errors import DoesNotFitError, ModelFileError
+from app.models import footprint
 from app.models.bundles import builtin_folder, read_folder
 from app.models.footprint import (
     CONTEXT_BYTES,
+    INT8_FROM_BYTES,
     PROCESS_BYTES,
     WORK_BYTES,
     Footprint,
@@ -141,6 +145,27 @@ def test_the_estimate_of_the_shipped_model() -> None:
     assert on_gpu.row_bytes == pytest.approx(on_cpu.row_bytes / 2, abs=1)
     full = estimate_footprint(bundle, Settings(_env_file=None, precision="float32"), "gpu")
     assert full.row_bytes == on_cpu.row_bytes
+
+
+def test_a_large_gpt_is_counted_in_8_bits_where_the_processor_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert INT8_FROM_BYTES == INT8_PAYS_FROM_BYTES
+    folder = make_model(tmp_path / "full", num_bytes=467_000_000 * 4)
+    (folder / "decoder.json").unlink()
+    (folder / "config.json").write_text('{"model": "xtts", "model_args": {"gpt_layers": 30}}')
+    bundle = read_folder(folder, "full")
+
+    def loaded(**fields: object) -> int:
+        settings = Settings(_env_file=None, **fields)
+        return estimate_footprint(bundle, settings, "cpu").loaded_bytes - PROCESS_BYTES
+
+    monkeypatch.setattr(footprint, "processor_flags", lambda: frozenset({"avx2"}))
+    assert loaded() == 467_000_000 * 4
+    monkeypatch.setattr(footprint, "processor_flags", lambda: frozenset({"avx512_vnni"}))
+    matrices = 30 * 12 * 1024**2
+    assert loaded() == 467_000_000 * 4 - 3 * matrices
+    assert loaded(precision="float32") == 467_000_000 * 4
 
 
 def test_weights_that_are_cut_short_are_named(tmp_path: Path) -> None:
