@@ -5,21 +5,20 @@ Everything that touches the card runs in children, so that no context of ours st
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
+from gpu_card import assert_given_back, free_memory, on_gpu
 
 from app.devices import hardware
 from app.devices.faults import LITTLE_MEMORY_BYTES, classify_fault
 from app.devices.probe import probe
 from app.devices.report import FFT_FAULTS
 from app.devices.routes import choose_routes
-from app.isolation import kill_group, run_child, spawn_session
+from app.isolation import kill_group, spawn_session
 from app.settings import Settings
 
 pytestmark = [
@@ -28,10 +27,7 @@ pytestmark = [
 ]
 
 COLD_LIMIT_S = 20.0
-#: What the driver may keep of a process that is gone, until it has tidied up.
-_SLACK_BYTES = 64 << 20
 
-FREE = "import torch; result = torch.cuda.mem_get_info(0)[0]"
 FILL = """
 import torch
 kept = []
@@ -83,26 +79,9 @@ while True:
 """
 
 
-def on_gpu(code: str, timeout_s: float = 120) -> Any:
-    """Runs the code in a child and returns what it left in `result`."""
-    told = run_child(
-        [sys.executable, "-c", f"{code}\nimport json; print(json.dumps(result))"], timeout_s
-    )
-    assert told.ok, told.stderr
-    return json.loads(told.stdout.splitlines()[-1])
-
-
-def wait_for_free(wanted_bytes: int, timeout_s: float = 15) -> int:
-    """Returns the free memory once it is back, or at the end of the time."""
-    end = time.monotonic() + timeout_s
-    while (free := int(on_gpu(FREE))) < wanted_bytes and time.monotonic() < end:
-        time.sleep(0.5)
-    return free
-
-
 def test_whole_probe_on_the_card(tmp_path: Path) -> None:
     settings = Settings(cache_dir=tmp_path)
-    before = int(on_gpu(FREE))
+    before = free_memory()
     report = probe(settings, "cuda", use_cache=False)
     assert report.device == "cuda"
     assert report.stack.gpu_name
@@ -117,14 +96,14 @@ def test_whole_probe_on_the_card(tmp_path: Path) -> None:
         assert choose_routes(report, settings).device.choice == "cuda"
     else:
         assert report.evidence
-    assert wait_for_free(before - _SLACK_BYTES) >= before - _SLACK_BYTES
+    assert_given_back(before)
 
 
 def test_real_out_of_memory_is_told_and_given_back() -> None:
-    before = int(on_gpu(FREE))
+    before = free_memory()
     text, free_bytes = on_gpu(FILL)
     assert classify_fault(text, free_bytes).kind == "out_of_memory"
-    assert wait_for_free(before - _SLACK_BYTES) >= before - _SLACK_BYTES
+    assert_given_back(before)
 
 
 def test_fft_in_a_full_card_counts_as_out_of_memory() -> None:
@@ -137,7 +116,7 @@ def test_fft_in_a_full_card_counts_as_out_of_memory() -> None:
 
 
 def test_kill_in_mid_kernel_gives_the_memory_back() -> None:
-    before = int(on_gpu(FREE))
+    before = free_memory()
     process = spawn_session([sys.executable, "-c", BUSY], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
@@ -146,7 +125,7 @@ def test_kill_in_mid_kernel_gives_the_memory_back() -> None:
     finally:
         gone = kill_group(process)
     assert gone
-    assert wait_for_free(before - _SLACK_BYTES) >= before - _SLACK_BYTES
+    assert_given_back(before)
 
 
 def test_spectra_without_fft_are_exact_under_autocast_and_tf32() -> None:
