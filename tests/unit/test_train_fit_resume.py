@@ -1,0 +1,154 @@
+"""A run goes on where it was, to the same bits; what it may not go on with is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fit_runs import Watcher, prepared_clips, run_fit, setup_of, tiny_bundle, weights_of
+
+from app.errors import SettingsError
+from app.models.bundles import Bundle
+from train.checkpoints import list_checkpoints
+from train.data.prepared import PreparedClips
+from train.fit.run import rate_share
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def clips(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> PreparedClips:
+    return prepared_clips(tmp_path_factory.mktemp("clips"), bundle)
+
+
+class Terminator(Watcher):
+    """Sends SIGTERM to this process after so many steps of a start."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._after = after
+
+    def step_done(self, facts: Any) -> None:
+        super().step_done(facts)
+        if len(self.steps) == self._after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def equal_weights(one: Path, two: Path) -> bool:
+    first, second = weights_of(one), weights_of(two)
+    return list(first) == list(second) and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"dropout": 0.2, "accumulation": 2}, {"lora_rank": 4}],
+    ids=["plain", "dropout and accumulation", "adapters"],
+)
+def test_stopped_anywhere_it_ends_with_the_same_bits(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    whole = run_fit(setup_of(bundle, clips, tmp_path / "whole", **options))
+    steps: list[int] = []
+    for after in (1, 2, 1, 3, 2, 100):
+        watcher = Terminator(after)
+        result = run_fit(setup_of(bundle, clips, tmp_path / "broken", **options), watcher)
+        steps += [facts.step for facts in watcher.steps]
+        assert watcher.plans[0].first_step == watcher.steps[0].step - 1
+        if result.finished:
+            break
+        assert result.reason.startswith("stopped")
+        assert watcher.ends == [result.reason]
+        assert watcher.steps[-1].step == len(steps)
+    assert result.finished
+    assert steps == list(range(1, whole.step + 1))
+    assert result.history == whole.history
+    for epoch in (1, 2):
+        name = f"checkpoints/checkpoint_epoch_{epoch}.pt"
+        assert equal_weights(tmp_path / "whole" / name, tmp_path / "broken" / name)
+
+
+def test_a_damaged_newest_state_falls_back_to_the_same_end(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = run_fit(setup_of(bundle, clips, tmp_path / "whole"))
+    output = tmp_path / "broken"
+    for after in (2, 2):
+        run_fit(setup_of(bundle, clips, output), Terminator(after))
+    newest = list_checkpoints(output / "state")[0]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    # a clock that was set back makes the older file look newer
+    os.utime(newest, (0, 0))
+    watcher = Watcher()
+    result = run_fit(setup_of(bundle, clips, output), watcher)
+    assert f"{newest.name} is damaged" in caplog.text
+    assert watcher.steps[0].step == 3
+    assert whole.checkpoint is not None
+    assert result.checkpoint is not None
+    assert equal_weights(whole.checkpoint, result.checkpoint)
+
+
+def test_a_finished_run_goes_on_when_epochs_are_added(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = run_fit(setup_of(bundle, clips, tmp_path, num_epochs=1))
+    again = Watcher()
+    assert run_fit(setup_of(bundle, clips, tmp_path, num_epochs=1), again).finished
+    assert again.steps == []
+    more = Watcher()
+    result = run_fit(setup_of(bundle, clips, tmp_path, num_epochs=2, learning_rate=2e-3), more)
+    assert "NUM_EPOCHS=1 -> 2" in caplog.text
+    assert "LEARNING_RATE=0.001 -> 0.002" in caplog.text
+    assert more.steps[0].step == first.step + 1
+    assert result.history[:2] == first.history
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"batch_tokens": 500}, "BATCH_TOKENS was 400 and is 500"),
+        ({"train_seed": 2}, "TRAIN_SEED was 1 and is 2"),
+        ({"lora_rank": 2}, "LORA_RANK was 0 and is 2"),
+        ({"coqui_compatible_mask": True}, "COQUI_COMPATIBLE_MASK was False and is True"),
+    ],
+)
+def test_settings_that_a_run_stands_on_are_refused_by_name(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, changed: dict[str, Any], named: str
+) -> None:
+    run_fit(setup_of(bundle, clips, tmp_path, num_epochs=1))
+    with pytest.raises(SettingsError, match=named):
+        run_fit(setup_of(bundle, clips, tmp_path, **changed))
+
+
+def test_other_clips_and_another_model_are_refused_by_name(bundle: Bundle, tmp_path: Path) -> None:
+    # as the cache lies: one list of clips after another in one folder
+    clips = prepared_clips(tmp_path / "clips", bundle)
+    output = tmp_path / "out"
+    run_fit(setup_of(bundle, clips, output, num_epochs=1))
+    fewer = PreparedClips.write(clips.path.parent, clips.made_for, clips[1:])
+    with pytest.raises(SettingsError, match="gone or not usable any more: clip0"):
+        run_fit(setup_of(bundle, fewer, output))
+    other = tiny_bundle(tmp_path / "other")
+    with pytest.raises(SettingsError, match="BASE_MODEL is now tiny with other weights"):
+        run_fit(setup_of(other, clips, output))
+    # nothing was touched: the first run still goes on
+    assert run_fit(setup_of(bundle, clips, output, num_epochs=2)).finished
+
+
+def test_the_rate_rises_then_falls() -> None:
+    rises = [rate_share(step, 4, 0.0) for step in range(6)]
+    assert rises == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert rate_share(100, 4, 0.5) == pytest.approx(0.5)
+    assert rate_share(100, 4, 1.0) == pytest.approx(0.05)
+    assert rate_share(0, 0, 0.0) == 1.0
