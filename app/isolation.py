@@ -62,11 +62,6 @@ class ChildResult:
         """True when the child came to its end by itself and said 0."""
         return self.returncode == 0 and not self.timed_out
 
-    @property
-    def signal_name(self) -> str | None:
-        """The signal in words, such as `SIGSEGV`; None when the child died of none."""
-        return None if self.signal is None else name_of_signal(self.signal)
-
 
 def name_of_signal(number: int) -> str:
     """Returns `SIGSEGV` for 11, and `signal 99` for a number without a name."""

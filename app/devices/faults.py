@@ -111,11 +111,6 @@ class Fault:
     kind: FaultKind
     reason: str
 
-    @property
-    def ends_process(self) -> bool:
-        """True when nothing in this process can use the device any more."""
-        return self.kind in ("poisoned_context", "device_lost")
-
 
 def classify_fault(text: str, free_bytes: int | None) -> Fault:
     """Tells the kind of an error from its text and the memory that was free when it came.

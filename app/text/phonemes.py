@@ -13,9 +13,6 @@ from typing import Any
 
 from app.errors import InputError
 
-#: Version of the symbols below. A model names the one it was trained with in its manifest.
-PHONEME_VERSION = 1
-
 #: XTTS language code to gruut's.
 GRUUT_LANGUAGES = {"en": "en-us"}
 

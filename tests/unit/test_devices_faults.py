@@ -117,19 +117,6 @@ def test_reason_says_how_much_memory_was_left() -> None:
     assert "100 MB" in fault.reason
 
 
-@pytest.mark.parametrize(
-    ("text", "ends"),
-    [
-        ("CUDA error: device-side assert triggered", True),
-        ("CUDA unknown error", True),
-        ("CUDA out of memory", False),
-        ("cuFFT error: CUFFT_INVALID_SIZE", False),
-    ],
-)
-def test_process_is_done_for_when_its_context_is(text: str, ends: bool) -> None:
-    assert classify_fault(text, PLENTY).ends_process is ends
-
-
 def test_signals_that_end_a_worker() -> None:
     assert classify_exit(None) is None
     killed, crashed = classify_exit(signal.SIGKILL), classify_exit(signal.SIGSEGV)

@@ -84,7 +84,7 @@ def test_grace_lets_a_child_end_by_itself() -> None:
 def test_death_by_signal_is_named_and_leaves_a_traceback(number: signal.Signals) -> None:
     result = run_code(f"import os; os.kill(os.getpid(), {int(number)})")
     assert result.signal == number
-    assert result.signal_name == number.name
+    assert name_of_signal(result.signal) == number.name
     assert "Current thread" in result.stderr
 
 
