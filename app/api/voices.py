@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 
 from app.api.auth import KEY_FOR_LISTING, KEY_NEEDED
 from app.api.bodies import parse_form, read_body
@@ -60,14 +60,19 @@ _FORM: dict[str, Any] = {
     "/v1/audio/voices",
     summary="List voices",
     dependencies=KEY_FOR_LISTING,
-    responses=errors_of(401),
+    responses=errors_of(401, 404),
 )
-async def list_voices(context: ContextDep) -> VoiceList:
-    """Returns the model's own voices and the uploaded ones.
+async def list_voices(
+    context: ContextDep,
+    model: Annotated[
+        str | None, Query(description="A model or alias; left out: the default model.")
+    ] = None,
+) -> VoiceList:
+    """Returns a model's own voices and the uploaded ones.
 
     The list may be public, so it leaves out what an uploader said of the speaker.
     """
-    voices = await _voices(context)
+    voices = await _voices(context, model)
     private = {"consent": None, "ref_text": None}
     return VoiceList(voices=[voice.model_copy(update=private) for voice in voices])
 
@@ -143,12 +148,26 @@ async def _find(voice_id: str, context: Context) -> Voice:
     )
 
 
-async def _voices(context: Context) -> list[Voice]:
-    ready = context.engine.state.ready
+async def _voices(context: Context, model: str | None = None) -> list[Voice]:
+    own = await in_thread(_own_voices, context, model)
     stored = await in_thread(context.store.list)
+    return [*(_builtin(info) for info in own), *(_uploaded(record) for record in stored)]
+
+
+def _own_voices(context: Context, model: str | None) -> list[VoiceInfo]:
+    """Returns the voices of a model: as its worker said, else as its manifest says."""
+    name = context.registry.resolve(model)
+    states = {status.name: status.state for status in context.engine.models}
+    ready = states[name].ready if name in states else None
+    if ready is None and name == context.registry.default:
+        ready = context.engine.state.ready
+    if ready is not None:
+        return ready.voices
+    bundle = context.registry.bundles().get(name)
+    entries = bundle.manifest.voices if bundle and bundle.manifest else {}
     return [
-        *(_builtin(info) for info in (ready.voices if ready else [])),
-        *(_uploaded(record) for record in stored),
+        VoiceInfo(name=voice, languages=entry.languages, description=entry.description)
+        for voice, entry in entries.items()
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from scripted_engine import Script, ScriptedEngine
 
 from app.api.factory import create_app
 from app.errors import DoesNotFitError, OutputError
+from app.models.bundles import builtin_folder
+from app.models.manifest import read_manifest
 from app.settings import Settings
 
 Call = Callable[..., httpx.Response]
@@ -65,6 +68,21 @@ def test_a_checkpoint_has_a_folder_in_its_name(call: Call, mine: Path) -> None:
     (mine / "model.pth").rename(mine / "checkpoint_epoch_2.pt")
     reply = call("GET", "/v1/models/mine/checkpoint_epoch_2")
     assert reply.json()["id"] == "mine/checkpoint_epoch_2"
+
+
+def test_voices_of_a_model_that_is_not_loaded(
+    engine: ScriptedEngine, call: Call, tmp_path: Path
+) -> None:
+    shutil.copytree(builtin_folder(), tmp_path / "models" / "mine")
+
+    def voices(**query: str) -> list[str]:
+        listed = call("GET", "/v1/audio/voices", params=query).json()["voices"]
+        return [voice["id"] for voice in listed]
+
+    assert voices() == voices(model="tts-1") == ["anna", "bert"]  # as the worker says
+    assert voices(model="mine") == list(read_manifest(builtin_folder()).voices)
+    assert call("GET", "/v1/audio/voices", params={"model": "nobody"}).status_code == 404
+    assert engine.leased == []
 
 
 def test_promote_and_roll_back(engine: ScriptedEngine, call: Call, mine: Path) -> None:
