@@ -128,7 +128,7 @@ class Listened(msgspec.Struct, frozen=True):
         if recorded_s := sum(text.recorded_s for text in spoken):
             found["duration_ratio"] = sum(text.duration_s for text in spoken) / recorded_s
         if similar := [text.similarity for text in self.texts if text.similarity is not None]:
-            found["speaker_similarity"] = fmean(similar)
+            found["speaker_similarity_own_encoder"] = fmean(similar)
         for name in ("characters", "words"):
             counts = [ErrorCount(*c) for t in self.texts if (c := getattr(t, name)) is not None]
             if counts:
@@ -153,8 +153,8 @@ def figures_in_words(figures: dict[str, float]) -> list[str]:
         for name, said in shares.items()
         if name in figures and (figures[name] or name.endswith("error_rate"))
     ]
-    if "speaker_similarity" in figures:
-        words.append(f"speaker {figures['speaker_similarity']:.2f}")
+    if "speaker_similarity_own_encoder" in figures:
+        words.append(f"speaker {figures['speaker_similarity_own_encoder']:.2f}")
     if "duration_ratio" in figures:
         words.append(f"{figures['duration_ratio']:.2f} times as long as recorded")
     if "value" in figures:
