@@ -1,4 +1,6 @@
-"""The decoder stage: a HiFi-GAN trained first on true mel blocks, then on GPT latents.
+"""The decoder stage: a HiFi-GAN trained on true mel blocks, then on GPT latents.
+
+The last steps may have an adversary beside the spectral distances (`adversary`).
 
 Latent k has heard code k - 1, so it is taught the audio of that code: the decoder never has to
 guess, and speech starts one code (23 ms at stride 512) late. Knows segments and losses; the
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from train.mels import MEL_RATE
+from train.pretrain.adversary import Adversary
 from train.pretrain.corpus import AUDIO_RATE, Clip, Corpus
 from train.pretrain.recipe import DecoderPart
 from train.pretrain.vocoder import stretch, stretched_samples
@@ -69,8 +72,12 @@ class DecoderJob:
         part: DecoderPart,
         frames_per_code: int,
         seed: int,
+        adversary: Adversary | None = None,
+        adversary_from: int = 0,
     ) -> None:
         self.module = generator
+        self._adversary = adversary
+        self._adversary_from = adversary_from
         self._corpus = corpus
         self._source = source
         self._vectors = speakers
@@ -85,22 +92,29 @@ class DecoderJob:
         self._distance = SpectralDistance(AUDIO_RATE, _STFT_WEIGHT, _MEL_WEIGHT)
 
     def losses(self, step: int, process: int) -> dict[str, Tensor]:
-        """Spectral distances of one batch of segments."""
+        """Spectral distances of one batch of segments, and what the adversary noticed."""
         features, wanted, vectors = self._batch(step, process)
         made = self.module(stretch(features, self._per_code), vectors[..., None])
         with torch.autocast(features.device.type, enabled=False):
             found = self._distance(made.float()[:, 0], wanted)
-        return {"loss": found["spectral"], **found}
+            total = found["spectral"]
+            if self._adversary is not None and step >= self._adversary_from:
+                found["discriminators"] = self._adversary.teach(made.float()[:, 0], wanted)
+                found |= self._adversary.judge(made.float()[:, 0], wanted)
+                total = total + self._part.adversary_weight * found["adversary"]
+        return {"loss": total, **found}
 
     def after_step(self, step: int) -> None:
         """Nothing to do."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Nothing beside the weights."""
-        return {}
+        """Returns the adversary's state, where there is one."""
+        return self._adversary.state() if self._adversary is not None else {}
 
     def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Nothing beside the weights."""
+        """Takes back `extra_state`; an adversary that came later starts afresh."""
+        if self._adversary is not None and state:
+            self._adversary.load_state(state)
 
     def _batch(self, step: int, process: int) -> tuple[Tensor, Tensor, Tensor]:
         rng = np.random.default_rng((self._seed, step, process))

@@ -139,6 +139,11 @@ class DecoderPart(_Part):
     """Steps on the true mel blocks, before there is a GPT."""
     latent_steps: int = 1600
     """Steps on latents of the GPT, half of them with noised codes."""
+    adversary_steps: int = 0
+    """The last so many of the `latent_steps` have an adversary beside the spectral distances."""
+    adversary_weight: float = 0.2
+    adversary_rate: float = 4e-4
+    adversary_channels: int = 16
     clips_per_speaker: int = 1200
     """Most clips of a speaker whose latents are kept."""
     batch: int = 16

@@ -18,6 +18,7 @@ from app.engine.types import Conditioning
 from app.errors import OutputError
 from app.files import write_atomic
 from train.loop import Job, LoopOptions, Outcome, fit
+from train.pretrain.adversary import Adversary
 from train.pretrain.bundle import BundleParts, write_bundle
 from train.pretrain.codes import (
     CodesJob,
@@ -182,7 +183,10 @@ def run_decoder(work: Workspace) -> None:
     part = work.recipe.decoder
     features = StoredLatents.open(work.folder / "latents", work.recipe.frames_per_code)
     generator = new_generator(work)
-    job = _decoder_job(work, generator, features, set(features.places))
+    adversary = None
+    if part.adversary_steps:
+        adversary = Adversary(part, work.accelerator, work.recipe.seed)
+    job = _decoder_job(work, generator, features, set(features.places), adversary)
     options = LoopOptions(
         steps=part.latent_steps,
         rate=part.rate / 2,
@@ -268,6 +272,7 @@ def _decoder_job(
     generator: torch.nn.Module,
     source: FeatureSource,
     names: set[str] | None = None,
+    adversary: Adversary | None = None,
 ) -> DecoderJob:
     clips = work.corpus.select(held_out=False)
     return DecoderJob(
@@ -280,6 +285,8 @@ def _decoder_job(
         work.recipe.decoder,
         work.recipe.frames_per_code,
         work.recipe.seed,
+        adversary,
+        work.recipe.decoder.latent_steps - work.recipe.decoder.adversary_steps,
     )
 
 
