@@ -28,7 +28,7 @@ _INCHES_PER_S = 2.5
 def draw_pairs(folder: Path, evaluation: Evaluation, recordings: Recordings) -> list[Path]:
     """Draws the first few sentences that were spoken, with their recordings where there are any."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    made: list[Path] = []
     for result, samples in zip(evaluation.results, evaluation.spoken, strict=True):
         if samples is None or len(made) == _NUM_PICTURES:
             continue

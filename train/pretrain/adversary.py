@@ -45,7 +45,7 @@ class Adversary:
         ]
         loss = torch.stack(losses).mean()
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self._accelerator.backward(loss)
         average_gradients(self._networks, self._accelerator)
         self._optimizer.step()
         return loss.detach()
