@@ -26,8 +26,8 @@ Place = Literal["gpu", "cpu"]
 
 #: A CUDA context with the libraries' workspaces: 0.3 to 0.6 GB, by card and driver.
 CONTEXT_BYTES = 600 << 20
-#: A Python process with torch, tokenizer and codecs, before any weights (0.38 GB measured).
-PROCESS_BYTES = 400 << 20
+#: A Python process with torch, tokenizer and codecs, before any weights (0.5 GB measured).
+PROCESS_BYTES = 512 << 20
 #: The conditioning of one voice and the prefill of one row, at XTTS-v2's shape: 12 s of reference
 #: make activations of 1024 mel frames; what a worker measures takes the place of this.
 WORK_BYTES = 256 << 20

@@ -152,6 +152,7 @@ class EngineLoop:
         self.num_waiting = 0
         self.device_memory: DeviceMemory | None = None
         self.stage_peaks: dict[str, int] = {}
+        self._read_memory(is_due=True)
 
     @property
     def step_age_s(self) -> float:
@@ -191,17 +192,19 @@ class EngineLoop:
         stepped = self._synthesizer.step()
         self.num_rows = self._synthesizer.num_rows
         self.num_waiting = self._synthesizer.num_waiting + len(self._pending)
-        self._read_memory()
         has_work = stepped or bool(self._pending)
+        self._read_memory(is_due=not has_work)
         if not has_work and self._in_flight:
             self._fail_lost()
         self._busy_since = time.monotonic() if has_work else None
         return has_work
 
-    def _read_memory(self) -> None:
-        """Asks the device for its memory now and then, from the one thread that may use it."""
+    def _read_memory(self, *, is_due: bool) -> None:
+        """Asks the device for its memory, from the one thread that may use it: now and then while
+        there is work, and at its end.
+        """
         now = time.monotonic()
-        if now - self._memory_read_at >= _MEMORY_EVERY_S:
+        if is_due or now - self._memory_read_at >= _MEMORY_EVERY_S:
             self._memory_read_at = now
             self.device_memory = self._synthesizer.device_memory()
             self.stage_peaks = self._synthesizer.stage_peaks()
