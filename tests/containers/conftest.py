@@ -46,10 +46,14 @@ def engine() -> None:
 
 @pytest.fixture(scope="session")
 def checkout(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tracked files as they are now: a fresh clone, without a commit."""
+    """A folder with the files that git would keep, as they are now: a fresh clone of that."""
     folder = tmp_path_factory.mktemp("clone") / "audio-voice"
     listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for name in filter(None, listed.stdout.split("\0")):
         if (ROOT / name).is_file():

@@ -47,6 +47,17 @@ def wait_for(seen: Callable[[], Any], what: str, timeout_s: float = STEP_TIMEOUT
     raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
 
 
+def wait_until_healthy(container: str) -> None:
+    """Waits for a container's health check, and shows its log where it ended instead."""
+
+    def is_healthy() -> bool:
+        ended = inspect(container, ".State.Status") == "exited"
+        assert not ended, f"{container} ended:\n{logs_of(container)}"
+        return health_of(container)[0] == "healthy"
+
+    wait_for(is_healthy, f"{container} is healthy")
+
+
 def health_of(container: str) -> tuple[str, str]:
     """Returns a container's health and what the last check said."""
     health = inspect(container, ".State.Health")

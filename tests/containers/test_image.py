@@ -7,7 +7,13 @@ import re
 from pathlib import Path
 
 import pytest
-from docker_cli import HARDENED, IMAGE, Stack, docker, health_of, inspect, wait_for
+from docker_cli import (
+    HARDENED,
+    Stack,
+    docker,
+    inspect,
+    wait_until_healthy,
+)
 
 import app
 
@@ -79,8 +85,9 @@ def test_changed_code_is_one_small_layer(image: str, checkout: Path) -> None:
 def test_it_speaks_with_next_to_nothing(image: str, bystander: None) -> None:
     """No network, no writable disk, no capability, no volume, somebody's uid, 2 GB."""
     limits = ("--network", "none", "--user", "4711", "--memory", "2g", "--memory-swap", "2g")
-    docker("run", "--detach", "--name", "bystander", *HARDENED, *limits, image)
-    wait_for(lambda: health_of("bystander")[0] == "healthy", "healthy")
+    often = ("--health-interval", "2s")
+    docker("run", "--detach", "--name", "bystander", *often, *HARDENED, *limits, image)
+    wait_until_healthy("bystander")
     verdict, seconds = json.loads(docker("exec", "bystander", "python", "-c", SPEAK).stdout)
     assert verdict.startswith("ok")
     assert 1 < seconds < 8
@@ -98,7 +105,7 @@ def test_volumes_belong_to_any_uid_of_the_images_group(image: str) -> None:
 
 
 def test_a_stop_ends_it_cleanly(image: str, bystander: None) -> None:
-    docker("run", "--detach", "--name", "bystander", IMAGE)
-    wait_for(lambda: health_of("bystander")[0] == "healthy", "healthy")
+    docker("run", "--detach", "--name", "bystander", "--health-interval", "2s", image)
+    wait_until_healthy("bystander")
     docker("stop", "--time", "60", "bystander")
     assert inspect("bystander", ".State.ExitCode") == 0

@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from docker_cli import HARDENED, Stack, docker, logs_of
+from docker_cli import HARDENED, Stack, docker, logs_of, wait_for
 
 EXIT_SETTINGS, EXIT_VOLUME, EXIT_NO_GPU, EXIT_DRIVER = 2, 3, 4, 5
+LISTENS, NO_ENV = "audio-voice listens on", "there is no .env beside the compose file"
 FIT = ("python", "-m", "train", "fit", "/data")
 
 
@@ -114,11 +115,13 @@ def test_training_has_nowhere_to_write(image: str) -> None:
 def test_no_settings_at_all_is_said(image: str, service: Stack) -> None:
     """Without .env the defaults hold, and the log says so; with one nothing is said."""
     service.compose("up", "--detach")
-    assert "there is no .env beside the compose file" in logs_of("audio-voice-api")
+    wait_for(lambda: LISTENS in logs_of("audio-voice-api"), LISTENS)
+    assert NO_ENV in logs_of("audio-voice-api")
     (service.checkout / ".env").write_text("LOG_LEVEL=info\n")
     try:
         service.compose("up", "--detach", "--force-recreate")
-        assert "there is no .env" not in logs_of("audio-voice-api")
+        wait_for(lambda: LISTENS in logs_of("audio-voice-api"), LISTENS)
+        assert NO_ENV not in logs_of("audio-voice-api")
     finally:
         (service.checkout / ".env").unlink()
 
