@@ -23,6 +23,7 @@ from app.files import sha256_of_bytes
 from train.data.audio_facts import read_recording
 from train.data.base_model import TRAINING_RATE
 from train.data.dvae import CodeMaker
+from train.data.levelling import Levelling
 from train.data.shards import ClipArrays
 from train.mels import HOP, NUM_MELS
 
@@ -66,16 +67,26 @@ class FeatureMaker:
         codes: the model's DVAE.
         device: where spectra are made, unless the route says otherwise.
         route: how they are made.
+        levelling: of the recordings, where the model was trained on levelled ones.
     """
 
-    def __init__(self, codes: CodeMaker, device: torch.device, route: FftRoute) -> None:
+    def __init__(
+        self,
+        codes: CodeMaker,
+        device: torch.device,
+        route: FftRoute,
+        levelling: Levelling | None = None,
+    ) -> None:
         self._codes = codes
         self._device = device
         self._route = route
+        self.levelling = levelling
 
     @torch.no_grad()
     def __call__(self, samples: npt.NDArray[np.float32]) -> ClipArrays:
         """Returns the arrays of a clip, [num_samples] at 22.05 kHz."""
+        if self.levelling is not None:
+            samples = self.levelling(samples, TRAINING_RATE)
         sound = torch.from_numpy(samples).to(self._device)
         code_mel = log_mel(sound, CODE_FFT, self._route)
         style_mel = log_mel(sound, STYLE_FFT, self._route)

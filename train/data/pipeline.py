@@ -11,6 +11,7 @@ from app.models.bundles import Bundle, find_bundle
 from app.settings import Settings
 from train.data.base_model import BaseModel, describe_base
 from train.data.dvae_files import find_dvae
+from train.data.levelling import levelling_of
 from train.data.split import Split, split_clips
 from train.data.validation import Progress, Validation, validate_data
 from train.options import TrainingOptions
@@ -83,5 +84,8 @@ def prepare_data(
         raise SettingsError(checked.validation.problem, param="DATA")
     place = place_model(settings, _log.info)
     codes = CodeMaker.load(checked.bundle, checked.base, place.device)
-    features = FeatureMaker(codes, place.device, place.fft_route)
+    levelling = levelling_of(checked.bundle)
+    if levelling is not None:
+        _log.info("recordings: cut and levelled, as those that the model was trained on")
+    features = FeatureMaker(codes, place.device, place.fft_route, levelling)
     return prepare_clips(checked.split, options, checked.base, codes, features, progress)

@@ -24,6 +24,7 @@ from train.data.features import (
     Recording,
     load_recording,
 )
+from train.data.levelling import Levelling
 from train.data.prepared import PreparedClip, PreparedClips, PreparedFor, Side
 from train.data.processes import map_in_processes, num_processes
 from train.data.shards import Shard
@@ -69,7 +70,7 @@ def prepare_clips(
         SettingsError: the disk has no room, or the cache can't be written to.
     """
     root = options.train_cache_dir.absolute() / "clips"
-    cache = _open_cache(root, codes, base)
+    cache = _open_cache(root, codes, base, features.levelling)
     sides: list[tuple[Side, CheckedClip]] = [
         *(("train", clip) for clip in split.train),
         *(("eval", clip) for clip in split.eval),
@@ -89,7 +90,9 @@ def prepare_clips(
     return Preparation(prepared, num_computed, len(rows) - num_computed, tuple(lost))
 
 
-def _open_cache(root: Path, codes: CodeMaker, base: BaseModel) -> ClipCache:
+def _open_cache(
+    root: Path, codes: CodeMaker, base: BaseModel, levelling: Levelling | None
+) -> ClipCache:
     decides = {
         "extractor": EXTRACTOR_VERSION,
         "rate": MEL_RATE,
@@ -97,6 +100,8 @@ def _open_cache(root: Path, codes: CodeMaker, base: BaseModel) -> ClipCache:
         "stride": base.stride,
         "codes": codes.identity,
     }
+    if levelling is not None:
+        decides["levelling"] = str(levelling)
     try:
         return ClipCache(root, decides)
     except OSError as error:

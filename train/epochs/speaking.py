@@ -31,6 +31,7 @@ from app.synthesis.synthesizer import Synthesizer
 from app.voices.latents import VoiceLatents
 from app.voices.store import VoiceStore
 from train.data.audio_facts import read_recording
+from train.data.levelling import levelled, levelling_of
 from train.epochs.job import ListenJob, ListenPlan
 
 REFERENCE_VOICE = "reference"
@@ -106,11 +107,12 @@ def speak_texts(
         DeviceError: the device failed; its code says how.
     """
     plan = job.plan
-    clip = read_reference(plan.reference)
+    bundle = find_checkpoint(plan, job.weights)
+    clip = levelled(read_reference(plan.reference), levelling_of(bundle))
     alive("loading")
     with naming_faults(place.device):
         model = load_model(
-            find_checkpoint(plan, job.weights),
+            bundle,
             place.device,
             formats=lambda _: uniform_formats(place.dtype),
             power=spectrum_by_route(place.fft_route),

@@ -35,6 +35,7 @@ from app.models.stored_voices import write_voice
 from app.models.weights import State, read_state
 from train.bundle_files import publishing, to_half, write_json
 from train.data.audio_facts import read_recording
+from train.data.levelling import Levelling, levelled, levelling_of
 from train.handover.licence import licence_of, write_notice
 
 TRAINING_FOLDER = "training"
@@ -124,10 +125,11 @@ def mean_voice(handover: Handover, state: State) -> Conditioning:
     """
     config = read_config(handover.base.config, handover.base.decoder)
     conditioner = Conditioner.from_state_dict(state, config, handover.checkpoint)
+    levelling = levelling_of(handover.base)
     voices = [
         voice
         for path in handover.recordings[:MOST_RECORDINGS]
-        if (voice := _hear(conditioner, path)) is not None
+        if (voice := _hear(conditioner, path, levelling)) is not None
     ]
     if not voices:
         raise InputError(
@@ -162,9 +164,9 @@ def next_free_name(models_dir: Path, stem: str) -> str:
     return f"{stem}-v{number}"
 
 
-def _hear(conditioner: Conditioner, path: str) -> Conditioning | None:
+def _hear(conditioner: Conditioner, path: str, levelling: Levelling | None) -> Conditioning | None:
     try:
-        clip = read_recording(Path(path).read_bytes())
+        clip = levelled(read_recording(Path(path).read_bytes()), levelling)
         return conditioner.encode(clip.samples, clip.sample_rate)
     except (OSError, AudioVoiceError) as error:
         _log.warning("%s is left out of the voice: %s", path, error)

@@ -28,9 +28,11 @@ from app.models.manifest import (
 )
 from app.models.stored_voices import write_voice
 from train.bundle_files import publishing, to_half, write_json
+from train.data.levelling import LEVELLING_FILE
 from train.mels import MEL_RATE
 from train.pretrain.codes import dvae_arguments
 from train.pretrain.corpus import AUDIO_RATE, Corpus
+from train.pretrain.data import LEVELLING
 from train.pretrain.recipe import Recipe
 from train.pretrain.vocabulary import START, STOP
 from train.pretrain.vocoder import SPEAKER_WIDTH, decoder_arguments
@@ -78,6 +80,7 @@ def write_bundle(
             halves = {key: to_half(key, value) for key, value in module.state_dict().items()}
             save_file(halves, made / "training" / f"{name}.safetensors")
         write_json(made / "training" / "dvae.json", dvae_arguments(recipe.codes))
+        write_json(made / LEVELLING_FILE, LEVELLING.as_dict())
         shutil.copyfile(parts.vocabulary_path, made / "vocab.json")
         write_json(made / "config.json", config_json(recipe, parts.num_text_tokens))
         write_json(made / "decoder.json", decoder_arguments(recipe.decoder))

@@ -25,6 +25,7 @@ import torch
 
 from app.errors import SettingsError
 from app.text.phonemes import phonemize, split_symbols
+from train.data.levelling import Levelling
 from train.mels import MEL_RATE, code_mel, resample, style_mel
 from train.pretrain.alignment import flite_times, warp_times
 from train.pretrain.corpus import AUDIO_RATE, FRAME_S, Utterance, write_corpus
@@ -32,11 +33,8 @@ from train.pretrain.flite import check_flite_or_raise, speak
 from train.pretrain.recipe import DataPart, FliteSpeaker, FolderSpeaker, Recipe
 from train.pretrain.texts import make_phrases, read_sentences, read_words
 
-_PEAK = 0.6
-_EDGE_S = 0.05
-_EDGE_BLOCK = 240
-#: A block is speech where its peak reaches this share of the clip's (-34 dB).
-_EDGE_SHARE = 0.02
+#: What every recording goes through; the bundle says so, for those that are learnt from later.
+LEVELLING = Levelling()
 _CHUNK = 16
 
 
@@ -163,7 +161,7 @@ def make_utterances(
         samples, rate = soundfile.read(task.path, dtype="float32")
     else:
         samples, rate, segments = speak(task.text, task.voice)
-    samples, start_s = _trim(samples, rate)
+    samples, start_s = LEVELLING.cut(samples, rate)
     if not symbols or not 0.3 < len(samples) / rate < max_s:
         return []
     audio, code, style = _features(samples, rate, frames_per_code)
@@ -211,7 +209,7 @@ def _times_by_guide(
     symbols: list[str], task: Task, target: npt.NDArray[np.float16], frames_per_code: int
 ) -> tuple[float, ...]:
     samples, rate, segments = speak(task.text, task.guide_voice)
-    samples, start_s = _trim(samples, rate)
+    samples, start_s = LEVELLING.cut(samples, rate)
     _, guide, _ = _features(samples, rate, frames_per_code)
     times = np.array(_shift(flite_times(symbols, segments), start_s), dtype=np.float32)
     warped = warp_times(times, guide.astype(np.float32), target.astype(np.float32), FRAME_S)
@@ -222,23 +220,11 @@ def _shift(times: npt.NDArray[np.float32], start_s: float) -> tuple[float, ...]:
     return tuple(round(max(0.0, float(time - start_s)), 3) for time in times)
 
 
-def _trim(samples: npt.NDArray[np.float32], rate: int) -> tuple[npt.NDArray[np.float32], float]:
-    """Cuts silence off both ends; returns the rest and the seconds cut off in front."""
-    blocks = len(samples) // _EDGE_BLOCK
-    peaks = np.abs(samples[: blocks * _EDGE_BLOCK]).reshape(blocks, -1).max(1)
-    loud = np.flatnonzero(peaks > _EDGE_SHARE * peaks.max(initial=1e-9))
-    if not len(loud):
-        return samples[:0], 0.0
-    edge = int(_EDGE_S * rate)
-    start = max(0, loud[0] * _EDGE_BLOCK - edge)
-    return samples[start : (loud[-1] + 1) * _EDGE_BLOCK + edge], start / rate
-
-
 def _features(
     samples: npt.NDArray[np.float32], rate: int, frames_per_code: int
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float16], npt.NDArray[np.float16]]:
     """Returns 24 kHz audio and both log-mels [frames, 80], whole codes long."""
-    levelled = torch.from_numpy(samples * (_PEAK / max(float(np.abs(samples).max()), 1e-4)))
+    levelled = torch.from_numpy(LEVELLING.level(samples))
     audio = resample(levelled, rate, AUDIO_RATE)
     low = resample(levelled, rate, MEL_RATE)
     code, style = code_mel(low), style_mel(low)
