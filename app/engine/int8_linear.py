@@ -54,7 +54,7 @@ class Int8Linear(Linear):
         # torch has no public name for these two; it makes them for its own compiler (inductor)
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
         self._packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
-        self._scales = weight.scales.float().contiguous()
+        self._scales = weight.scales.clone()  # the values' file must not stay open for these
         self._zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
         self._shift = None if lowest is None else -lowest
         self._bias = bias

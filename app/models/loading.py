@@ -24,6 +24,7 @@ from app.models.conditioning import Conditioner
 from app.models.config import ModelConfig, read_config, read_json
 from app.models.int8_cache import int8_parts
 from app.models.manifest import SamplingDefaults, VoiceEntry, verify_files_or_raise
+from app.models.mapped import release_pages
 from app.models.mel import PowerSpectrum, stft_power
 from app.models.stored_voices import read_bundle_voices
 from app.models.weights import State, read_state
@@ -97,7 +98,9 @@ def load_model(
         tokenizer = TextTokenizer.from_file(bundle.vocab, bundle.front_end)
     state = read_state(bundle.weights)
     speech, chosen = _make_speech(bundle, config, state, tokenizer, device, formats, cache_dir)
+    conditioner = Conditioner.from_state_dict(state, config, bundle.weights, device, power)
     voices = read_bundle_voices(bundle, config, device)
+    release_pages(bundle.weights)
     return LoadedModel(
         name=bundle.name,
         version=bundle.version,
@@ -105,7 +108,7 @@ def load_model(
         languages=_common_languages(bundle, tokenizer),
         speech=speech,
         tokenizer=tokenizer,
-        conditioner=Conditioner.from_state_dict(state, config, bundle.weights, device, power),
+        conditioner=conditioner,
         voices=voices,
         default_voice=_default_voice(bundle, voices),
         sampling=bundle.manifest.sampling if bundle.manifest else config.sampling,

@@ -1,0 +1,104 @@
+"""A server in a process of its own, to put a load on, and what its processes hold in memory."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).parent.parent
+_START_S = 300.0
+_STOP_S = 60.0
+
+
+@dataclass
+class Server:
+    """A server that is ready; `ready_s` is how long that took, `model` what it speaks with."""
+
+    url: str
+    model: str
+    ready_s: float
+    process: psutil.Process
+    peak_bytes: int = 0
+
+    def memory(self) -> int:
+        """Returns the resident bytes of the largest process, which is the engine's worker."""
+        family = [self.process, *self.process.children(recursive=True)]
+        return max(int(each.memory_info().rss) for each in family)
+
+    def precision(self) -> str:
+        """Returns the number formats it chose."""
+        routes = httpx.get(f"{self.url}/v1/system").json()["routes"]
+        return str(next(route["choice"] for route in routes if route["name"] == "precision"))
+
+
+@contextmanager
+def run_server(folder: Path, **settings: object) -> Iterator[Server]:
+    """Starts `python -m app serve`, waits until it is ready, watches its memory, stops it.
+
+    Args:
+        folder: where it runs and keeps its voices and caches.
+        **settings: keys of `.env`.
+
+    Raises:
+        RuntimeError: it did not become ready; its log is in `folder`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {key.upper(): str(value) for key, value in settings.items()}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **given}
+    with (folder / "server.log").open("w") as log:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app", "serve", "--port", "0"],
+            **{"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "stderr": log},
+            text=True,
+        )
+    is_over = threading.Event()
+    try:
+        server = _wait_until_ready(process, began)
+        watcher = threading.Thread(target=_watch_memory, args=(server, is_over), daemon=True)
+        watcher.start()
+        yield server
+    finally:
+        is_over.set()
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
+    assert process.stdout is not None
+    url = next((match[0] for line in process.stdout if (match := re.search(r"http://\S+", line))), "")
+    while url and process.poll() is None and time.perf_counter() < began + _START_S:
+        try:
+            answer = httpx.get(f"{url}/ready")
+        except httpx.TransportError:
+            continue
+        if answer.status_code == 200:
+            ready_s = time.perf_counter() - began
+            model = httpx.get(f"{url}/v1/system").json()["model"]
+            return Server(url, model, ready_s, psutil.Process(process.pid))
+        time.sleep(0.1)
+    raise RuntimeError("The server did not become ready; its log says why.")
+
+
+def _watch_memory(server: Server, is_over: threading.Event) -> None:
+    while not is_over.wait(0.5):
+        try:
+            server.peak_bytes = max(server.peak_bytes, server.memory())
+        except psutil.Error:
+            return
