@@ -60,7 +60,8 @@ class Levelling:
     def level(self, samples: FloatArray) -> FloatArray:
         """Brings the peak to where it belongs."""
         highest = max(float(np.abs(samples).max(initial=0.0)), _SMALLEST_PEAK)
-        return samples * np.float32(self.peak / highest)
+        made: FloatArray = samples * np.float32(self.peak / highest)
+        return made
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the content of `recordings.json`."""
