@@ -5,15 +5,17 @@ TEXT ?=
 OUT ?= speech.wav
 VOICE ?=
 LANGUAGE ?=
+DATA ?=
 # Raw values, so that a text with $ or quotes in it reaches the program as it was typed.
 export SPEAK_TEXT = $(value TEXT)
 export SPEAK_OUT = $(value OUT)
 export SPEAK_VOICE = $(value VOICE)
 export SPEAK_LANGUAGE = $(value LANGUAGE)
+export TRAIN_DATA = $(value DATA)
 
 python := .venv/bin/python
 
-.PHONY: help speak serve test check containers bench settings lock format clean
+.PHONY: help speak serve train test check containers bench settings lock format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -32,6 +34,9 @@ speak: .venv/.runtime ## TEXT="..." [OUT=speech.wav VOICE= LANGUAGE=]: speak a t
 
 serve: .venv/.runtime ## answer clients on port 8005
 	@exec $(python) -m app serve
+
+train: .venv/.runtime ## DATA=folder: fine-tune a voice on clips; again: it goes on
+	@exec $(python) -m train fit $${TRAIN_DATA:+"$$TRAIN_DATA"}
 
 test: .venv/.dev ## all tests
 	@$(python) -m pytest

@@ -9,17 +9,20 @@ has a third of the size of coqui's own.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from app.errors import OutputError
+from app.errors import ModelFileError, OutputError
 from app.files import atomic_path, write_atomic
 from app.models.bundles import CONFIG_FILE, DECODER_FILE, VOCAB_FILE, Bundle
 from app.models.config import read_json
 from app.models.weights import State
 from train.checkpoints import write_torch
+from train.data.base_model import describe_base
+from train.data.dvae_files import STATS_FILE, find_dvae
 from train.fit.lora import merged_state
 from train.fit.network import PREFIX, FitGpt
 
@@ -30,12 +33,30 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 
 
 def write_companions(folder: Path, bundle: Bundle) -> None:
-    """Puts beside the checkpoints what a reader of them needs: sizes and spelling."""
+    """Puts beside the checkpoints what a reader of them needs: sizes, spelling, and the DVAE.
+
+    With these a checkpoint is a model that can be spoken with, and trained further.
+    """
     config = {**read_json(bundle.config), "front_end": bundle.front_end}
     write_atomic(folder / CONFIG_FILE, json.dumps(config, indent=2).encode())
     write_atomic(folder / VOCAB_FILE, bundle.vocab.read_bytes())
     if bundle.decoder is not None:
         write_atomic(folder / DECODER_FILE, bundle.decoder.read_bytes())
+    for file in _dvae_files(bundle):
+        target = folder / file.relative_to(bundle.folder)
+        if not target.exists():
+            with atomic_path(target) as part:
+                shutil.copyfile(file, part)
+
+
+def _dvae_files(bundle: Bundle) -> list[Path]:
+    """Returns what a model's DVAE consists of; nothing where the clips were prepared without it."""
+    try:
+        dvae = find_dvae(bundle, describe_base(bundle)).weights
+    except ModelFileError:
+        return []
+    files = (dvae, dvae.with_suffix(".json"), dvae.parent / STATS_FILE)
+    return [file for file in files if file.is_file()]
 
 
 def write_epoch_file(
