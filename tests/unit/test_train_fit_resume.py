@@ -12,9 +12,12 @@ import torch
 from fit_runs import Watcher, prepared_clips, run_fit, setup_of, tiny_bundle, weights_of
 
 from app.errors import SettingsError
-from app.models.bundles import Bundle
+from app.models.bundles import BUILTIN, Bundle, builtin_folder, read_checkpoint, read_folder
 from train.checkpoints import list_checkpoints
+from train.data.base_model import describe_base
+from train.data.dvae_files import find_dvae
 from train.data.prepared import PreparedClips
+from train.fit.epoch_file import write_companions
 from train.fit.run import rate_share
 
 
@@ -152,3 +155,25 @@ def test_the_rate_rises_then_falls() -> None:
     assert rate_share(100, 4, 0.5) == pytest.approx(0.5)
     assert rate_share(100, 4, 1.0) == pytest.approx(0.05)
     assert rate_share(0, 0, 0.0) == 1.0
+
+
+def test_a_checkpoint_is_a_model_to_start_from(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path
+) -> None:
+    first = run_fit(setup_of(bundle, clips, tmp_path / "first"))
+    assert first.checkpoint is not None
+    checkpoint = read_checkpoint(first.checkpoint)
+    assert checkpoint.front_end == bundle.front_end
+    second = run_fit(setup_of(checkpoint, clips, tmp_path / "second", num_epochs=1))
+    assert second.history[0]["eval"] == pytest.approx(first.history[-1]["eval"], rel=1e-6)
+
+
+def test_a_checkpoint_keeps_what_its_vocabulary_is_fed_with(tmp_path: Path) -> None:
+    bundle = read_folder(builtin_folder(), BUILTIN)
+    assert bundle.front_end == "phonemes"
+    write_companions(tmp_path, bundle)
+    (tmp_path / "checkpoint_epoch_1.pt").touch()
+    checkpoint = read_checkpoint(tmp_path / "checkpoint_epoch_1.pt")
+    assert checkpoint.front_end == "phonemes"
+    # and its DVAE lies where preparing looks for it
+    assert find_dvae(checkpoint, describe_base(checkpoint)).weights.is_file()
