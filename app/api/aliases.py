@@ -39,7 +39,7 @@ async def promote_model(alias: str, request: Request, context: ContextDep) -> Ha
     """Loads the model beside the old one, lets it say a sentence, checks that, and only then gives
     it the alias. Otherwise the alias stays, and the error says why.
     """
-    body = await read_body(request, _MAX_BODY_BYTES, field="model", key="the request")
+    body = await read_body(request, _MAX_BODY_BYTES, field="model")
     wanted = parse_json(body, Promotion)
     handed = await context.handover.promote(alias, wanted.model, wanted.voice or "")
     return _handed(handed)

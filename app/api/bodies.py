@@ -35,23 +35,23 @@ _MAX_FORM_FIELD_BYTES = 64 << 10
 _BodyT = TypeVar("_BodyT", bound=BaseModel)
 
 
-async def read_body(request: Request, max_bytes: int, *, field: str, key: str) -> bytes:
+async def read_body(request: Request, max_bytes: int, *, field: str, key: str = "") -> bytes:
     """Reads the body up to a limit.
 
     Args:
         request: the request; its body must not have been read.
         max_bytes: largest body taken.
         field: the request field that makes the body large, for the error.
-        key: the setting that holds the limit, for the error.
+        key: the setting that holds the limit, for the error; empty where none does.
 
     Raises:
         TooLargeError: the body is larger.
         InputError: the body stood still, or was not complete, for too long.
         RequestCancelledError: the client left while it sent.
     """
+    remedy = f", or raise {key} on the server" if key else ""
     too_large = TooLargeError(
-        f"The body is larger than {max_bytes} bytes; send a shorter '{field}', "
-        f"or raise {key} on the server.",
+        f"The body is larger than {max_bytes} bytes; send a shorter '{field}'{remedy}.",
         param=field,
     )
     announced = request.headers.get("content-length", "")
