@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A server outside the container, to compare with, is what the live tests have.
 sys.path.append(str(ROOT / "tests" / "live"))
 SERVICE = "docker-compose-gpu.yml"
-TRAINING = "docker-compose-training.yml"
+SERVICE_ON_CPU = "docker/compose.cpu.yml"
 _BUILD_TIMEOUT_S = 1500.0
 
 
@@ -69,10 +69,29 @@ def image(checkout: Path) -> str:
     return IMAGE
 
 
+@pytest.fixture(scope="session")
+def takes_gpu_files(image: str) -> bool:
+    """Whether the engine accepts a GPU's reservation and has no GPU, as engine.sh's does."""
+    tried = docker("run", "--rm", "--gpus", "all", image, "ls", "/dev", check=False)
+    return tried.returncode == 0 and "nvidia0" not in tried.stdout
+
+
 @pytest.fixture(scope="module")
-def service(image: str, checkout: Path) -> Iterator[Stack]:
-    """The service by the unmodified file for GPUs; taken down with its volumes afterwards."""
-    stack = Stack(checkout, (SERVICE,), {"API_PORT": free_port()})
+def service(image: str, checkout: Path, takes_gpu_files: bool) -> Iterator[Stack]:
+    """The service by the file for GPUs, unmodified where the engine takes it; taken down at the end
+    with its volumes.
+    """
+    files = (SERVICE,) if takes_gpu_files else (SERVICE, SERVICE_ON_CPU)
+    yield from _run(Stack(checkout, files, {"API_PORT": free_port()}))
+
+
+@pytest.fixture(scope="module")
+def service_on_cpu(image: str, checkout: Path) -> Iterator[Stack]:
+    """The service as on a machine without a GPU; taken down at the end with its volumes."""
+    yield from _run(Stack(checkout, (SERVICE, SERVICE_ON_CPU), {"API_PORT": free_port()}))
+
+
+def _run(stack: Stack) -> Iterator[Stack]:
     try:
         yield stack
     finally:

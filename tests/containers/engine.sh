@@ -97,7 +97,10 @@ start_engine() {
   engine=$!
   trap stop_engine EXIT; trap 'exit 130' INT; trap 'exit 143' TERM
   for _ in $(seq 240); do
-    docker version >/dev/null 2>&1 && return
+    if docker version >/dev/null 2>&1; then
+      docker volume prune --all --force >/dev/null    # of a run that was killed
+      return
+    fi
     kill -0 "$engine" 2>/dev/null || break
     sleep 0.5
   done
@@ -111,6 +114,11 @@ stop_engine() {
   docker network prune --force
   kill "$engine"; wait "$engine"
   ip link delete docker0
+  for table in filter nat raw; do    # a table that was not there is not in what was saved either
+    grep -qx "\*$table" "$work/iptables" && continue
+    iptables --table "$table" --flush; iptables --table "$table" --delete-chain
+  done
+  grep -qx '\*filter' "$work/iptables" || iptables --policy FORWARD ACCEPT
   iptables-restore < "$work/iptables"
   cat "$work/ip_forward" > /proc/sys/net/ipv4/ip_forward
   umount "$work/run/netns/default"
@@ -135,6 +143,8 @@ compose_is_new_enough || skip "docker compose 2.24 or newer is missing"
 if [ -z "${BASE_IMAGE:-}" ] && ! docker image inspect "$default_base" >/dev/null 2>&1 &&
    ! timeout 300 docker pull --quiet "$default_base" >/dev/null 2>&1; then
   make_base || skip "no registry answers for the base image, and nothing can stand in for it here"
+  timeout 300 docker run --rm "$BASE_IMAGE" apt-get -qq update ||
+    skip "this engine's containers do not run, or have no network to be built over"
 fi
 if [ -z "${TORCH:-}" ]; then
   # The small build where its index answers; a GPU is not what these tests are about.

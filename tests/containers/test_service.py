@@ -8,17 +8,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
-from docker_cli import Stack, docker, health_of, inspect, wait_for, wait_until_healthy
+from docker_cli import Stack, docker, health_of, inspect, logs_of, wait_for, wait_until_healthy
 from live_server import run_server
 
+from app.models.bundles import builtin_folder
+from train.scores import ErrorCount, word_errors
+from train.transcribe import PocketSphinx
+
 API = "audio-voice-api"
+UNDERSTOOD = 0.4
 TEXT = "The wind rose before the morning came."
 _DEVICES = Path("/sys/fs/cgroup/devices")
 
@@ -31,17 +36,15 @@ def url(service: Stack) -> str:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        return json.load(answer)
+    return httpx.get(url, timeout=60).raise_for_status().json()
 
 
 def speak(url: str, **fields: Any) -> tuple[np.ndarray, str]:
     """Returns s16le samples and the verdict on them."""
     body = {"input": TEXT, "voice": "kathleen", "seed": 7, "response_format": "pcm", **fields}
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{url}/v1/audio/speech", json.dumps(body).encode(), headers)
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return np.frombuffer(answer.read(), "<i2"), answer.headers["X-Audio-Verdict"]
+    answer = httpx.post(f"{url}/v1/audio/speech", json=body, timeout=240)
+    assert answer.status_code == 200, answer.text
+    return np.frombuffer(answer.content, "<i2"), answer.headers["X-Audio-Verdict"]
 
 
 def test_it_is_healthy_and_says_who_it_is(url: str) -> None:
@@ -50,6 +53,16 @@ def test_it_is_healthy_and_says_who_it_is(url: str) -> None:
     assert (status["status"], status["model"]) == ("ready", "builtin")
     ports = inspect(API, ".NetworkSettings.Ports")
     assert {host["HostIp"] for host in ports["8005/tcp"]} == {"127.0.0.1"}
+
+
+def test_the_file_for_gpus_comes_up_as_it_is(url: str, takes_gpu_files: bool) -> None:
+    if not takes_gpu_files:
+        pytest.skip(
+            "this engine takes no GPU reservation, or has a GPU; the CPU's file lies over it"
+        )
+    (asked,) = inspect(API, ".HostConfig.DeviceRequests")
+    assert (asked["Driver"], asked["Count"]) == ("nvidia", -1)
+    assert "this container has no GPU; the CPU does the work" in logs_of(API)
 
 
 def test_the_probe_says_that_there_is_no_gpu(url: str) -> None:
@@ -61,7 +74,7 @@ def test_the_probe_says_that_there_is_no_gpu(url: str) -> None:
 
 def test_it_says_what_the_program_says_outside(url: str, tmp_path: Path) -> None:
     inside, verdict = speak(url)
-    with run_server(tmp_path) as outside:
+    with run_server(tmp_path, FORCE_CPU=True) as outside:
         outside.wait_until_ready()
         expected, _ = speak(outside.url)
     assert verdict.startswith("ok")
@@ -69,6 +82,19 @@ def test_it_says_what_the_program_says_outside(url: str, tmp_path: Path) -> None
     assert len(inside) == len(expected)
     # builds of torch for different machines need not give the same bits
     assert np.abs(inside.astype(int) - expected.astype(int)).max() < 33
+
+
+def test_what_it_says_is_understood(url: str) -> None:
+    """As far as the voice is: the manifest of one that is not yet understood says so."""
+    scores = json.loads((builtin_folder() / "manifest.json").read_text())["scores"]
+    known = scores.get("word_error_rate_pocketsphinx_kathleen", 1.0)
+    if known > UNDERSTOOD:
+        pytest.skip(f"the built-in voice is not understood yet: its word error rate is {known:.2f}")
+    recogniser, errors = PocketSphinx(), ErrorCount(0, 0)
+    for seed in range(1, 6):
+        samples = speak(url, seed=seed)[0].astype(np.float32) / 32768
+        errors += word_errors(TEXT, recogniser.transcribe(samples, 24_000))
+    assert errors.rate < known + 0.3
 
 
 def test_its_disk_is_read_only_but_for_its_volumes(url: str) -> None:

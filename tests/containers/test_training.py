@@ -5,28 +5,29 @@ One story in order: each test goes on where the one before it stopped.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from clip_folders import CLIPS
 from docker_cli import Stack, docker, free_port, health_of, inspect, logs_of, wait_for
 from test_service import get, speak
 
 TRAINER, BOARD, API = "audio-voice-trainer", "audio-voice-tensorboard", "audio-voice-api"
 _TRAIN_TIMEOUT_S = 900.0
-#: Small batches and a save after every step, so that there is a middle to stop in.
+CLIP = CLIPS / "arctic_a0026_1592747944.flac"
+#: Small batches, so that there is a middle to stop in.
 _SETTINGS = """
 NUM_EPOCHS=2
 BATCH_TOKENS=64
-SAVE_EVERY_MIN=0.0001
 SCORE_SENTENCES=1
 EXPORT_NAME=twelve-clips
 DATA_WORKERS=1
 """
+_SAVE_EACH_STEP = "SAVE_EVERY_MIN=0.0001\n"
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def training(image: str, checkout: Path) -> Iterator[Stack]:
     data = checkout / "data"
     shutil.copytree(checkout / "tests" / "recipe" / "data" / "kathleen", data)
     data.chmod(0o755)
-    (checkout / ".env").write_text(_SETTINGS)
-    files = ("docker-compose-training.yml",)
+    (checkout / ".env").write_text(_SETTINGS + _SAVE_EACH_STEP)
+    files = ("docker-compose-training.yml", "docker/compose.training-cpu.yml")
     stack = Stack(checkout, files, {"TENSORBOARD_PORT": free_port()})
     try:
         yield stack
@@ -52,6 +53,8 @@ def stopped_at(training: Stack) -> int:
     wait_for(lambda: saved_steps(), "a first step that is saved", _TRAIN_TIMEOUT_S)
     training.compose("stop", "audio-voice-trainer", timeout_s=400)
     assert inspect(TRAINER, ".State.ExitCode") == 0
+    assert "stopped: start it again and it goes on" in logs_of(TRAINER)
+    (training.checkout / ".env").write_text(_SETTINGS)  # saving is slow; one stop is enough
     return max(saved_steps())
 
 
@@ -63,16 +66,13 @@ def saved_steps() -> list[int]:
 
 
 def test_the_trainer_waits_for_tensorboard(stopped_at: int) -> None:
-    board_healthy = inspect(BOARD, ".State.Health")["Log"]
     assert health_of(BOARD)[0] == "healthy"
     assert inspect(BOARD, ".State.StartedAt") < inspect(TRAINER, ".State.StartedAt")
-    assert board_healthy
 
 
 def test_a_stop_saves_in_the_middle_of_an_epoch(stopped_at: int) -> None:
     assert stopped_at > 0
-    assert "stopped: start it again and it goes on" in logs_of(TRAINER)
-    assert "checkpoint_epoch_1" not in files_in_output()
+    assert "checkpoints/checkpoint_epoch_1.pt" not in files_in_output()
 
 
 def test_up_again_goes_on_at_the_same_step(training: Stack, stopped_at: int) -> None:
@@ -99,41 +99,48 @@ def files_in_output() -> set[str]:
 
 def test_tensorboard_is_there_after_the_run(training: Stack, stopped_at: int) -> None:
     url = f"http://127.0.0.1:{training.variables['TENSORBOARD_PORT']}/data/runs"
-    with urllib.request.urlopen(url, timeout=60) as answer:
-        assert json.load(answer), "no run is shown"
+    assert get(url), "no run is shown"
     assert health_of(BOARD)[0] == "healthy"
 
 
 @pytest.fixture(scope="module")
-def trained_service(service: Stack, stopped_at: int) -> str:
+def trained_service(service_on_cpu: Stack, stopped_at: int) -> str:
     """The service beside the training stack, on the volumes that the two share."""
-    service.compose("up", "--detach", "--wait")
-    return f"http://127.0.0.1:{service.variables['API_PORT']}"
+    service_on_cpu.compose("up", "--detach", "--wait")
+    return f"http://127.0.0.1:{service_on_cpu.variables['API_PORT']}"
 
 
 def test_the_service_speaks_with_what_was_trained(trained_service: str) -> None:
     assert "twelve-clips" in {model["id"] for model in get(f"{trained_service}/v1/models")["data"]}
-    samples, verdict = speak(trained_service, model="twelve-clips")
+    samples, verdict = speak(trained_service, model="twelve-clips", voice="default")
     assert verdict.startswith("ok")
     assert 1 < len(samples) / 24000 < 10
 
 
-def test_the_service_speaks_with_a_checkpoint(service: Stack, trained_service: str) -> None:
-    path = "train/output/checkpoints/checkpoint_epoch_2.pt"
-    service.variables["DEFAULT_MODEL"] = path
-    env = service.checkout / ".env"
+def test_the_service_speaks_with_a_checkpoint(service_on_cpu: Stack, trained_service: str) -> None:
+    """A checkpoint has no voice of its own; a clip from outside gives it one."""
+    env = service_on_cpu.checkout / ".env"
     before = env.read_text()
-    env.write_text(f"{before}DEFAULT_MODEL={path}\n")
+    env.write_text(f"{before}DEFAULT_MODEL=train/output/checkpoints/checkpoint_epoch_2.pt\n")
     try:
-        service.compose("up", "--detach", "--wait", "--force-recreate")
-        assert speak(trained_service, voice="default")[1].startswith("ok")
+        service_on_cpu.compose("up", "--detach", "--wait")
+        uploaded = httpx.post(
+            f"{trained_service}/v1/audio/voices",
+            data={"name": "reader", "consent": "The recording is in the public domain."},
+            files={"audio_sample": CLIP.read_bytes()},
+            timeout=240,
+        )
+        assert uploaded.is_success, uploaded.text
+        samples, verdict = speak(trained_service, voice="reader")
+        assert verdict.startswith("ok")
+        assert 1 < len(samples) / 24000 < 10
     finally:
         env.write_text(before)
 
 
-def test_down_leaves_nothing(training: Stack, service: Stack, trained_service: str) -> None:
-    service.compose("down", "--timeout", "60")
+def test_down_leaves_nothing(training: Stack, service_on_cpu: Stack, trained_service: str) -> None:
+    service_on_cpu.compose("down", "--timeout", "60")
     training.compose("down", "--volumes", "--timeout", "60")
-    service.compose("down", "--volumes")
+    service_on_cpu.compose("down", "--volumes")
     for kind in (("ps", "--all"), ("volume", "ls"), ("network", "ls")):
         assert docker(*kind, "--quiet", "--filter", "name=audio-voice").stdout == "", kind
