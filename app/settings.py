@@ -23,7 +23,9 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from app.errors import SettingsError
 
 #: Keys that compose, coqui or the hub read from the same `.env`; known, though not ours.
-FOREIGN_KEYS = frozenset({"API_BIND", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TZ"})
+FOREIGN_KEYS = frozenset(
+    {"API_BIND", "BASE_IMAGE", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "TORCH", "TZ"}
+)
 
 #: Keys of the trainer (`train/options.py`), which shares `.env`; a test holds the two equal.
 TRAINING_KEYS = frozenset(

@@ -34,10 +34,12 @@ SECTIONS = {
     "sample_text": "Training: around the epochs",
 }
 FOREIGN = {
-    "API_BIND": "compose: the host's address the API's port is published on.",
+    "API_BIND": "compose: the host's address that ports are published on.",
+    "BASE_IMAGE": "compose, when it builds: another image to build on (docs/deploy.md).",
     "HF_ENDPOINT": "huggingface-hub: another hub to fetch XTTS-v2 from.",
     "HF_HUB_OFFLINE": "huggingface-hub: 1 never asks the hub.",
     "HF_TOKEN": "huggingface-hub: an access token.",
+    "TORCH": "compose, when it builds: `cu118`, `cu128`, `cpu` or `pypi` (docs/deploy.md).",
     "TZ": "the system: time zone of the logs.",
 }
 
