@@ -16,6 +16,7 @@ from app.models.bundles import BUILTIN, Bundle, builtin_folder, read_checkpoint,
 from train.checkpoints import list_checkpoints
 from train.data.base_model import describe_base
 from train.data.dvae_files import find_dvae
+from train.data.levelling import levelling_of
 from train.data.prepared import PreparedClips
 from train.fit.epoch_file import write_companions
 from train.fit.run import rate_share
@@ -175,5 +176,6 @@ def test_a_checkpoint_keeps_what_its_vocabulary_is_fed_with(tmp_path: Path) -> N
     (tmp_path / "checkpoint_epoch_1.pt").touch()
     checkpoint = read_checkpoint(tmp_path / "checkpoint_epoch_1.pt")
     assert checkpoint.front_end == "phonemes"
-    # and its DVAE lies where preparing looks for it
+    # its DVAE, and the level of its recordings, lie where preparing looks for them
     assert find_dvae(checkpoint, describe_base(checkpoint)).weights.is_file()
+    assert levelling_of(checkpoint) == levelling_of(bundle)

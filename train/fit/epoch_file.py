@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from app.models.weights import State
 from train.checkpoints import write_torch
 from train.data.base_model import describe_base
 from train.data.dvae_files import STATS_FILE, find_dvae
+from train.data.levelling import LEVELLING_FILE
 from train.fit.lora import merged_state
 from train.fit.network import PREFIX, FitGpt
 
@@ -42,20 +44,20 @@ def write_companions(folder: Path, bundle: Bundle) -> None:
     write_atomic(folder / VOCAB_FILE, bundle.vocab.read_bytes())
     if bundle.decoder is not None:
         write_atomic(folder / DECODER_FILE, bundle.decoder.read_bytes())
-    for file in _dvae_files(bundle):
+    for file in _training_files(bundle):
         target = folder / file.relative_to(bundle.folder)
         if not target.exists():
             with atomic_path(target) as part:
                 shutil.copyfile(file, part)
 
 
-def _dvae_files(bundle: Bundle) -> list[Path]:
-    """Returns what a model's DVAE consists of; nothing where the clips were prepared without it."""
-    try:
+def _training_files(bundle: Bundle) -> list[Path]:
+    """Returns what preparing clips for a model needs: its DVAE, the level of its recordings."""
+    files = [bundle.folder / LEVELLING_FILE]
+    # where the clips were prepared elsewhere, there may be no DVAE
+    with suppress(ModelFileError):
         dvae = find_dvae(bundle, describe_base(bundle)).weights
-    except ModelFileError:
-        return []
-    files = (dvae, dvae.with_suffix(".json"), dvae.parent / STATS_FILE)
+        files += [dvae, dvae.with_suffix(".json"), dvae.parent / STATS_FILE]
     return [file for file in files if file.is_file()]
 
 
