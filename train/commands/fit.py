@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     use_threads(threads)
     log.info("threads: %d (%s)", threads, reason)
     placement = place_model(settings, log.info)
-    accelerator, precision = make_accelerator(placement)
+    accelerator, precision = make_accelerator(placement, settings.precision)
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)
     console = Console(stderr=True, quiet=not accelerator.is_main_process)
