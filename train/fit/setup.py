@@ -38,8 +38,8 @@ _LORA_FACTOR = 10.0
 #: stop is heard between pieces.
 _CPU_PIECE_OPERATIONS = 5e11
 _OPERATIONS_PER_WEIGHT = 6
-#: A CPU gains nothing from more at once: 8 layers of 512 took 2 % longer for a position in pieces of
-#: 1056 than of 2112, in 600 MB less.
+#: A CPU gains little from more at once: 8 layers of 512 took 2 % longer for a position in pieces
+#: of 1056 than of 2112, in 600 MB less.
 _CPU_PIECE_POSITIONS = 1024
 _WAIT_HOURS = 12
 
