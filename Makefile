@@ -15,11 +15,11 @@ export TRAIN_DATA = $(value DATA)
 
 python := .venv/bin/python
 
-.PHONY: help speak serve train test check containers bench settings lock format clean
+.PHONY: help speak serve train test check containers bench bench-train settings lock format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 .venv/.runtime: requirements.lock scripts/setup.sh
 	@scripts/setup.sh runtime
@@ -53,6 +53,9 @@ containers: .venv/.dev ## build the image and try it on a Docker engine (as root
 
 bench: .venv/.dev ## this engine beside stock coqui-tts: a table, and one JSON line last
 	@$(python) -m benchmarks.stock_parity
+
+bench-train: .venv/.dev ## DATA=folder: fine-tuning beside coqui's GPTTrainer, a table and JSON
+	@$(python) -m benchmarks.training_beside_stock --data "$$TRAIN_DATA"
 
 settings: .venv/.dev ## write .env.example and docs/settings.md anew
 	@$(python) -m scripts.write_settings_docs
