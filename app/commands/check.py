@@ -14,6 +14,7 @@ import re
 import time
 import uuid
 import wave
+from dataclasses import replace
 from pathlib import Path
 
 from app.audio.encode import encode_whole
@@ -22,6 +23,7 @@ from app.audio.validate import check_segment
 from app.commands.check_result import CheckResult, Sentence, result_lines
 from app.commands.narrator import narrate, wait_telling
 from app.commands.terminal import say
+from app.commands.training_cost import estimate_training
 from app.devices.background import run_in_daemon
 from app.devices.probe import probe
 from app.errors import AudioVoiceError, InputError, NotFoundError
@@ -61,7 +63,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     if settings.log_level != "debug":
         logging.getLogger("app").setLevel(logging.CRITICAL)
     registry = ModelRegistry(settings)
-    result = asyncio.run(_check(registry.settings_for(registry.default), arguments.out))
+    chosen = registry.settings_for(registry.default)
+    result = asyncio.run(_check(chosen, arguments.out))
+    result = replace(result, training=asyncio.run(estimate_training(chosen)))
     for line in result_lines(result):
         say(line)
     if arguments.json:

@@ -46,6 +46,8 @@ class CheckResult:
     peak_bytes: int | None
     device_peak_bytes: int | None
     sentences: tuple[Sentence, ...]
+    training: str = ""
+    """What fine-tuning this model would cost here, in words; empty where it was not tried."""
 
     @property
     def is_valid(self) -> bool:
@@ -96,6 +98,8 @@ def result_lines(result: CheckResult) -> Iterator[str]:
     yield _row(
         "steady", f"{result.steady_factor:.3f} s of work a second of audio: {word} than speech"
     )
+    if result.training:
+        yield _row("training", result.training)
     yield _row("outputs", "all valid" if result.is_valid else "NOT ALL VALID, see above")
 
 

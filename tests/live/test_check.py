@@ -27,6 +27,11 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 ROOT = Path(__file__).resolve().parents[2]
 
 
+async def no_estimate(settings: Settings) -> str:
+    """For tests of other things: it takes its time."""
+    return ""
+
+
 @pytest.fixture
 def loud_again() -> Iterator[None]:
     """A command silences the program's log for its process, which here is everybody's."""
@@ -62,6 +67,7 @@ def test_a_healthy_machine_is_told_what_it_can_do(tmp_path: Path) -> None:
     assert "... speaking sentence 3 of 3" in done.stderr
     table = done.stdout.rpartition("\n{")[0]
     assert table.count(" valid") == 4  # three rows and the sum
+    assert "for an hour of clips and an epoch on cpu" in told["training"]
 
 
 @pytest.mark.usefixtures("loud_again")
@@ -81,6 +87,7 @@ def test_an_invalid_output_is_named_and_the_exit_code_is_not_zero(
             return ready
 
     monkeypatch.setattr(check, "EngineClient", BreaksWhenReady)
+    monkeypatch.setattr(check, "estimate_training", no_estimate)
     settings = Settings(_env_file=None, cache_dir=tmp_path / "cache", force_cpu=True)
     code = check.run(argparse.Namespace(json=True, out=tmp_path / "out"), settings)
     assert code == 1

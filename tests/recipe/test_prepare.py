@@ -131,7 +131,7 @@ def test_a_model_without_a_dvae_is_refused_before_anything_is_read(
     bare = in_folder / "bare"
     shutil.copytree(base, bare)
     shutil.rmtree(bare / "training")
-    assert prepare(bare)[0] == 1
+    assert prepare(bare)[0] == 2
     assert "has no DVAE" in capsys.readouterr().err
     assert not (in_folder / "train").exists()
 
