@@ -89,6 +89,7 @@ class LoadedModel:
 
     def status(self, default: str) -> ModelStatus:
         """Returns it as those who look on see it."""
+        self.measure()
         beat = self.client.state.heartbeat
         return ModelStatus(
             name=self.name,
