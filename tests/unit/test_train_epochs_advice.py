@@ -63,6 +63,14 @@ def test_worse_for_two_epochs_means_stop() -> None:
     assert not advise(record(0, gain=0.0), epochs[:2], 5).stop
 
 
+def test_epochs_that_were_not_listened_to_yet_are_passed_over() -> None:
+    epochs = [record(1, 4.0, 0.1), record(2, 3.8, 0.1), record(3, 3.6)]
+    advice = advise(record(0, gain=0.0), epochs, 5)
+    assert (advice.verdict, advice.since) == ("better", 1)
+    worse = [record(1, 4.0, 0.0), record(2, 3.8, -0.1), record(3, 3.6)]
+    assert not advise(record(0, gain=0.0), worse, 5).stop  # one epoch spoke worse, not two
+
+
 def test_rising_loss_means_stop_even_without_scores() -> None:
     epochs = [record(1, 4.0), record(2, 3.5), record(3, 3.6), record(4, 3.7)]
     advice = advise(None, epochs, 10)

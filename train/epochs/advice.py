@@ -50,7 +50,8 @@ def advise(base: EpochRecord | None, epochs: Sequence[EpochRecord], num_epochs: 
     best = choose_best(epochs)
     assert best is not None
     last = epochs[-1].epoch
-    worse_for = last - since + 1 if verdict == "worse" else 0
+    worse_for = sum(record.epoch >= since for record in epochs if record.texts)
+    worse_for = worse_for if verdict == "worse" else 0
     stop = rising >= _PATIENCE or worse_for >= _PATIENCE
     sentences = [s for s in (by_loss, by_scores) if s]
     if stop and last < num_epochs:
@@ -71,11 +72,13 @@ def _against_base(
     base: EpochRecord | None, epochs: Sequence[EpochRecord]
 ) -> tuple[Verdict | None, int, str]:
     """Returns the last epoch's verdict, since when it has held, and both in words."""
-    last = compare(epochs[-1], base) if base else None
+    # Listening lags behind: the last epoch that was listened to speaks for those after it.
+    scored = [record for record in epochs if record.texts]
+    last = compare(scored[-1], base) if base and scored else None
     if base is None or last is None:
         return None, 0, ""
-    since = epochs[-1].epoch
-    for record in reversed(epochs):
+    since = scored[-1].epoch
+    for record in reversed(scored):
         comparison = compare(record, base)
         if comparison is None or comparison.verdict != last.verdict:
             break
