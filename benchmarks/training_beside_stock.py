@@ -1,8 +1,8 @@
 """Our fine-tuning beside coqui's GPTTrainer: the same model, clips and machine, in one run.
 
 Each trains in a process of its own, one after the other, several times in turn; medians are taken.
-Once each as its own defaults are (coqui's by its LJSpeech recipe) at an equal effective batch, and
-once more with equal batches, threads and number format. Epochs after the first count. Prints a
+Each as its own defaults are (coqui's by its LJSpeech recipe) at an equal effective batch, and again
+with equal batches, threads and number format. Epochs after the first count. Prints a
 table and, last, one JSON line.
 
     python -m benchmarks.training_beside_stock --data my_voice --layers 8 --width 512
@@ -46,7 +46,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs to compare, each `module, task`."""
+    """Two runs to compare."""
 
     name: str
     stock: TrainingTask
@@ -102,9 +102,11 @@ def run_child(module: str, task: TrainingTask, folder: Path, *, keep: bool = Fal
     return Measured.read(answer)
 
 
-def run_module(module: str, *arguments: str) -> None:
-    """Runs one of ours in a process of its own."""
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+def run_module(module: str, *arguments: str) -> str:
+    """Runs one of ours in a process of its own and returns the last line that it prints."""
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return (done.stdout.strip().splitlines() or [""])[-1]
 
 
 def subset(data: Path, folder: Path, count: int) -> None:
@@ -143,9 +145,15 @@ def comparisons(task: TrainingTask, threads: int) -> list[Comparison]:
         batch_tokens=round(RECIPE_ROWS * mean * 1.15),
         accumulation=accumulation,
     )
+    equal = replace(stock, threads=threads)
     return [
-        Comparison("defaults, equal effective batch", stock, task),
-        Comparison("equal batches, threads, float32", replace(stock, threads=threads), small),
+        Comparison("defaults, equal effective batch", stock, replace(task, dtype="auto")),
+        Comparison("equal batches, threads, float32", equal, small),
+        Comparison(
+            "equal batches, threads, bfloat16",
+            replace(equal, dtype="bfloat16"),
+            replace(small, dtype="bfloat16"),
+        ),
     ]
 
 
@@ -175,6 +183,8 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         batch_tokens=_OUR_BATCH_TOKENS,
         accumulation=1,
     )
+    if options.full_shape_checkpoint:
+        return check_checkpoint(replace(task, dtype="auto"), folder)
     path, prepare_s = prepare(task)
     found: dict[str, object] = {
         "layers": options.layers,
@@ -190,16 +200,22 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
                 ("stock", STOCK, comparison.stock),
                 ("ours", OURS, comparison.ours),
             ):
-                runs[who].append(figures(run_child(module, job, folder, keep=who == "ours")))
+                runs[who].append(figures(run_child(module, job, folder)))
                 print(f"{comparison.name}, {who} {number + 1}: {runs[who][-1]}", file=sys.stderr)
         stock, ours = medians(runs["stock"]), medians(runs["ours"])
         show(comparison.name, stock, ours)
         ratios = {key: ours[key] / stock[key] for key, *_ in _FIGURES}
         found[comparison.name] = {"stock": stock, "ours": ours, "ratios": ratios, "runs": runs}
-    if options.checkpoint:
-        path = Path(task.output) / "checkpoints" / f"checkpoint_epoch_{task.epochs}.pt"
-        run_module(CHECKPOINT, str(path))
     return found
+
+
+def check_checkpoint(task: TrainingTask, folder: Path) -> dict[str, object]:
+    """Trains with ours alone, and lets coqui-tts load what came of it and speak with it."""
+    measured = run_child(OURS, task, folder, keep=True)
+    path = Path(task.output) / "checkpoints" / f"checkpoint_epoch_{task.epochs}.pt"
+    checked = run_module(CHECKPOINT, str(path))
+    print(checked)
+    return {**figures(measured), **json.loads(checked)}
 
 
 def main() -> None:
@@ -216,12 +232,11 @@ def main() -> None:
     parser.add_argument(
         "--full-shape-checkpoint",
         action="store_true",
-        help="XTTS-v2's layers and width, one epoch, and then the checkpoint in coqui-tts",
+        help="instead: one epoch of ours at XTTS-v2's shape, and its checkpoint in coqui-tts",
     )
     options = parser.parse_args()
-    options.checkpoint = options.full_shape_checkpoint
     if options.full_shape_checkpoint:
-        options.layers, options.width, options.epochs, options.runs = 30, 1024, 1, 1
+        options.layers, options.width, options.epochs = 30, 1024, 1
     with tempfile.TemporaryDirectory(prefix="training-beside-stock-") as name:
         result = compare(options, Path(name))
     print(json.dumps(result))

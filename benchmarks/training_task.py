@@ -23,7 +23,7 @@ class TrainingTask:
         output: folder of the run.
         epochs: times that the clips are learnt from.
         threads: of torch; 0: as the trainer sets them itself.
-        dtype: `float32` or `bfloat16` (autocast).
+        dtype: `float32`, `bfloat16` (autocast), or `auto`: as the trainer chooses itself.
         rows: clips in a batch of stock's.
         batch_tokens: positions in a batch of ours.
         accumulation: batches in a step of the optimizer.
