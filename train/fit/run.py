@@ -41,7 +41,7 @@ _MAX_NORM = 1.0
 _LAST_RATE_SHARE = 0.05
 _MAX_REFUSED = 5
 #: At the end of an epoch the state is saved unless saving would take more of the time than this.
-_SAVE_SHARE = 0.05
+_SAVE_SHARE = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -108,7 +108,10 @@ class FitRun:
         )
         self._last_save = time.monotonic()
         self._save_s = 0.0
+        self._saved_at: tuple[int, int] | None = None
         self._checkpoint: Path | None = None
+        self._stop_asked: Callable[[], bool] = lambda: False
+        self._has_begun = False
 
     def run(self) -> FitResult:
         """Trains until the last epoch is done or a stop is asked for.
@@ -120,7 +123,8 @@ class FitRun:
         self._say_start()
         try:
             with stop_on_signals() as asked:
-                finished = self._train_on(asked.is_set)
+                self._stop_asked = asked.is_set
+                finished = self._train_on()
                 self._save()
         except BaseException as error:
             self._tell_end(f"ended by an error: {error}")
@@ -130,7 +134,7 @@ class FitRun:
         self._setup.accelerator.wait_for_everyone()
         return self._result(finished, reason)
 
-    def _train_on(self, stop_asked: Callable[[], bool]) -> bool:
+    def _train_on(self) -> bool:
         """Goes on from where the run is; says whether it came to its end."""
         setup = self._setup
         stepper = Stepper(
@@ -143,10 +147,13 @@ class FitRun:
             self._quarantine,
             setup.pieces,
             max_norm=_MAX_NORM,
-            stop_asked=stop_asked,
+            stop_asked=self._stop_asked,
         )
         if not self._progress.history:
-            base = self._evaluate()
+            try:
+                base = self._evaluate()
+            except StoppedError:
+                return False
             if not math.isfinite(base["loss"]):
                 raise OutputError(
                     f"{setup.bundle.weights} gives no finite loss on any held-out clip: its "
@@ -156,26 +163,29 @@ class FitRun:
         if setup.accelerator.is_main_process:
             write_companions(setup.checkpoints_dir, setup.bundle)
         plan = self._plan()
+        self._has_begun = True
         self._tell(lambda observer: observer.run_begins(plan))
         setup.network.train()
-        return self._epochs(stepper, stop_asked)
+        return self._epochs(stepper)
 
-    def _epochs(self, stepper: Stepper, stop_asked: Callable[[], bool]) -> bool:
+    def _epochs(self, stepper: Stepper) -> bool:
         """Steps until the last epoch is done; False where a stop came first."""
         options = self._setup.options
-        while self._sampler.epoch < options.num_epochs:
-            if any_process(stop_asked(), self._setup.accelerator):
-                return False
-            epoch = self._sampler.epoch
-            try:
+        try:
+            while True:
+                # the history begins with the starting model; an epoch that was stopped in its
+                # evaluation is still to be ended
+                if len(self._progress.history) <= self._sampler.epoch:
+                    self._end_epoch(self._sampler.epoch)
+                if self._sampler.epoch >= options.num_epochs:
+                    return True
+                if any_process(self._stop_asked(), self._setup.accelerator):
+                    return False
                 self._step(stepper)
-            except StoppedError:
-                return False
-            if self._sampler.epoch != epoch:
-                self._end_epoch(epoch + 1)
-            elif time.monotonic() - self._last_save > 60 * options.save_every_min:
-                self._save_if_possible()
-        return True
+                if time.monotonic() - self._last_save > 60 * options.save_every_min:
+                    self._save_if_possible()
+        except StoppedError:
+            return False
 
     def _step(self, stepper: Stepper) -> None:
         started = time.monotonic()
@@ -290,7 +300,9 @@ class FitRun:
 
     def _evaluate(self) -> dict[str, float]:
         setup = self._setup
-        return self._held_out.losses(setup.network, setup.accelerator, setup.pieces)
+        return self._held_out.losses(
+            setup.network, setup.accelerator, setup.pieces, self._stop_asked
+        )
 
     def _tell(self, word: Callable[[Observer], None]) -> None:
         """Calls every observer; where one fails, the state is saved before the run ends."""
@@ -302,8 +314,8 @@ class FitRun:
             raise
 
     def _tell_end(self, reason: str) -> None:
-        """Says that the run ends, whatever else is wrong."""
-        for observer in self._observers:
+        """Says that the run ends, whatever else is wrong, to those who know that it began."""
+        for observer in self._observers if self._has_begun else ():
             try:
                 observer.run_ends(reason)
             except Exception:  # noqa: BLE001, PERF203 - the error that ends the run counts more
@@ -322,12 +334,15 @@ class FitRun:
             )
 
     def _save(self) -> None:
-        if not self._setup.accelerator.is_main_process:
+        # the end of the last epoch has often just saved what the end of the run would
+        place = (self._progress.step, len(self._progress.history))
+        if not self._setup.accelerator.is_main_process or self._saved_at == place:
             return
         started = time.monotonic()
         save_state(self._setup, self._optimizer, self._sampler, self._quarantine, self._progress)
         self._last_save = time.monotonic()
         self._save_s = self._last_save - started
+        self._saved_at = place
 
     def _plan(self) -> RunPlan:
         setup, options = self._setup, self._setup.options
