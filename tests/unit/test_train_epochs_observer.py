@@ -106,7 +106,9 @@ def test_a_run_from_its_first_step_to_its_end(
         samples / "epoch_0_output.wav"
     ).read_bytes()
     assert first["scores"] == told(output, 0)["scores"]
-    assert {"character_error_rate", "speaker_similarity_own_encoder", "duration_ratio"} <= set(first["scores"])  # type: ignore[call-overload]
+    assert {"character_error_rate", "speaker_similarity_own_encoder", "duration_ratio"} <= set(
+        first["scores"]
+    )  # type: ignore[call-overload]
 
     best = read_best(output / "checkpoints")
     assert best is not None
