@@ -51,8 +51,8 @@ check: .venv/.dev ## format, lint, types, lock, container files
 containers: .venv/.dev ## build the image and try it on a Docker engine (as root: on one of its own)
 	@tests/containers/engine.sh env CONTAINER_TESTS=1 $(python) -m pytest tests/containers
 
-bench: .venv/.dev ## this engine beside stock coqui-tts: a table, and one JSON line last
-	@$(python) -m benchmarks.stock_parity
+bench: .venv/.dev ## a server under load, beside stock coqui-tts: tables, and one JSON line last
+	@$(python) -m benchmarks.load
 
 bench-train: .venv/.dev ## DATA=folder: fine-tuning beside coqui's GPTTrainer, a table and JSON
 	@$(python) -m benchmarks.training_beside_stock --data "$$TRAIN_DATA"

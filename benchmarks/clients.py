@@ -53,7 +53,9 @@ class Load:
             "requests": len(self.replies),
             "failures": len(self.replies) - len(self.good),
             "first_audio_p50_s": statistics.median(firsts) if firsts else float("nan"),
-            "first_audio_p95_s": firsts[int(0.95 * (len(firsts) - 1) + 0.5)] if firsts else float("nan"),
+            "first_audio_p95_s": firsts[int(0.95 * (len(firsts) - 1) + 0.5)]
+            if firsts
+            else float("nan"),
             "request_s_per_audio_s": statistics.median(
                 [reply.total_s / reply.audio_s for reply in self.good] or [float("nan")]
             ),

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +61,10 @@ def run_server(folder: Path, **settings: object) -> Iterator[Server]:
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "app", "serve", "--port", "0"],
-            **{"cwd": folder, "env": environment, "stdout": subprocess.PIPE, "stderr": log},
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
             text=True,
         )
     is_over = threading.Event()
@@ -82,7 +85,9 @@ def run_server(folder: Path, **settings: object) -> Iterator[Server]:
 
 def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
     assert process.stdout is not None
-    url = next((match[0] for line in process.stdout if (match := re.search(r"http://\S+", line))), "")
+    url = next(
+        (match[0] for line in process.stdout if (match := re.search(r"http://\S+", line))), ""
+    )
     while url and process.poll() is None and time.perf_counter() < began + _START_S:
         try:
             answer = httpx.get(f"{url}/ready")
@@ -97,8 +102,6 @@ def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
 
 
 def _watch_memory(server: Server, is_over: threading.Event) -> None:
-    while not is_over.wait(0.5):
-        try:
+    with suppress(psutil.Error):  # it ended
+        while not is_over.wait(0.5):
             server.peak_bytes = max(server.peak_bytes, server.memory())
-        except psutil.Error:
-            return

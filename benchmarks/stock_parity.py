@@ -1,7 +1,9 @@
 """One request on our engine and on stock coqui, at XTTS-v2's full shape, on the same weights.
 
 Random weights are enough: the tokens must be the same, the sound equal within 1e-3 of its peak, and
-the work is that of the real model. Prints a table and, last, one JSON line.
+the work is that of the real model. Ours runs twice: in float32, whose tokens are compared, and in
+the formats that `PRECISION=auto` takes here, for time alone. Prints a table and, last, one JSON
+line.
 
     python -m benchmarks.stock_parity --tokens 64 --runs 3
 """
@@ -20,6 +22,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.engine.formats import choose_cpu_formats
+from app.engine.gpt_weights import matrix_bytes, quantise_state
 from app.engine.scheduler import Scheduler
 from app.engine.types import (
     AudioChunk,
@@ -29,20 +33,8 @@ from app.engine.types import (
     SegmentJob,
     SpeechModel,
 )
+from benchmarks.full_shape import XTTS_V2_ARGS, make_stock
 
-# config.json of XTTS-v2 as coqui published it; what is absent is stock's default
-XTTS_V2_ARGS = {
-    "gpt_layers": 30,
-    "gpt_n_model_channels": 1024,
-    "gpt_n_heads": 16,
-    "gpt_number_text_tokens": 6681,
-    "gpt_start_text_token": 261,
-    "gpt_stop_text_token": 0,
-    "gpt_num_audio_tokens": 1026,
-    "gpt_start_audio_token": 1024,
-    "gpt_stop_audio_token": 1025,
-    "gpt_use_perceiver_resampler": True,
-}
 NUM_TEXT_TOKENS = 40  # a sentence of about 120 characters
 REPETITION_PENALTY = 10.0
 
@@ -60,10 +52,14 @@ class Result:
     max_relative_difference: float
     audio_s: float
     stock_s: float
-    ours_s: float
-    ratio: float
+    float32_s: float
+    fast_s: float
+    fast_precision: str
+    float32_ratio: float
+    fast_ratio: float
     stock_s_per_audio_s: float
-    ours_s_per_audio_s: float
+    float32_s_per_audio_s: float
+    fast_s_per_audio_s: float
 
 
 @dataclass(frozen=True)
@@ -75,22 +71,6 @@ class FixedText:
     def encode(self, text: str, lang: str) -> list[int]:  # noqa: ARG002
         """Returns the ids."""
         return list(self.token_ids)
-
-
-def make_stock(token_ids: tuple[int, ...]) -> Any:
-    """Returns stock's model at full shape with random weights that never stop by themselves."""
-    from TTS.tts.configs.xtts_config import XttsArgs, XttsConfig
-    from TTS.tts.models.xtts import Xtts
-
-    torch.manual_seed(0)
-    model = Xtts(XttsConfig(model_args=XttsArgs(**XTTS_V2_ARGS)))
-    with torch.no_grad():
-        model.gpt.mel_embedding.weight.normal_(std=0.1)
-        model.gpt.mel_head.bias[model.gpt.stop_audio_token] = -100
-        model.hifigan_decoder.waveform_decoder.conv_post.weight.mul_(20)
-    model.tokenizer = FixedText(token_ids)
-    model.eval()
-    return model
 
 
 def make_voice(dim: int) -> Conditioning:
@@ -149,20 +129,30 @@ def speak_ours(
 def compare(num_tokens: int, runs: int) -> Result:
     """Runs both in turn, `runs` times, and compares tokens, samples and median times."""
     token_ids = tuple(range(300, 300 + NUM_TEXT_TOKENS))
-    stock = make_stock(token_ids)
-    model = SpeechModel.from_state_dict(stock.state_dict(), XTTS_V2_ARGS)
+    stock = make_stock()
+    stock.tokenizer = FixedText(token_ids)
+    stock.gpt.init_gpt_for_inference()
+    stock.gpt.eval()
+    state = stock.state_dict()
+    model = SpeechModel.from_state_dict(state, XTTS_V2_ARGS)
+    formats = choose_cpu_formats("auto", matrix_bytes(state))
+    parts = quantise_state(state) if formats.gpt == "int8" else {}
+    fast = SpeechModel.from_state_dict({**state, **parts}, XTTS_V2_ARGS, formats=formats)
     voice = make_voice(model.latent_dim)
-    speak_ours(model, token_ids, voice, 4)
     speak_stock(stock, voice, 4)
-    stock_times, our_times = [], []
+    for each in (model, fast):
+        speak_ours(each, token_ids, voice, 4)
+    stock_times, our_times, fast_times = [], [], []
     for _ in range(runs):
         seconds, (stock_tokens, wave) = _timed(lambda: speak_stock(stock, voice, num_tokens))
         stock_times.append(seconds)
         seconds, (tokens, samples) = _timed(lambda: speak_ours(model, token_ids, voice, num_tokens))
         our_times.append(seconds)
+        seconds, _ = _timed(lambda: speak_ours(fast, token_ids, voice, num_tokens))
+        fast_times.append(seconds)
     num = min(len(wave), len(samples))
     audio_s = len(samples) / model.sample_rate
-    stock_s, ours_s = statistics.median(stock_times), statistics.median(our_times)
+    stock_s, float32_s, fast_s = map(statistics.median, (stock_times, our_times, fast_times))
     difference = float(np.abs(samples[:num] - wave[:num]).max() / np.abs(wave).max())
     return Result(
         tokens=num_tokens,
@@ -172,10 +162,14 @@ def compare(num_tokens: int, runs: int) -> Result:
         max_relative_difference=difference,
         audio_s=audio_s,
         stock_s=stock_s,
-        ours_s=ours_s,
-        ratio=stock_s / ours_s,
+        float32_s=float32_s,
+        fast_s=fast_s,
+        fast_precision=str(formats),
+        float32_ratio=stock_s / float32_s,
+        fast_ratio=stock_s / fast_s,
         stock_s_per_audio_s=stock_s / audio_s,
-        ours_s_per_audio_s=ours_s / audio_s,
+        float32_s_per_audio_s=float32_s / audio_s,
+        fast_s_per_audio_s=fast_s / audio_s,
     )
 
 

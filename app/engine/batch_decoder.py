@@ -69,11 +69,14 @@ class BatchDecoder:
     def step(self, rows: Sequence[PooledRow], tokens: Sequence[int]) -> StepOutput:
         """Puts one token into each of n rows; see `GptDecoder.step`."""
         weights = self._weights
-        hidden = embed_tokens(weights, [row.num_audio for row in rows], tokens)
-        self._pool.begin_step(rows)
+        order = self._pool.begin_step(rows)
+        places = [rows[index].num_audio for index in order]
+        hidden = embed_tokens(weights, places, [tokens[index] for index in order])
         for index, layer in enumerate(weights.layers):
             qkv = project_qkv(hidden, layer, weights.sizes.num_heads)
             hidden = finish_layer(hidden, self._pool.attend(index, qkv), layer)
         for row in rows:
             row.num_audio += 1
+        if order != sorted(order):
+            hidden = hidden[torch.tensor(order, device=hidden.device).argsort()]
         return read_out(hidden, weights)

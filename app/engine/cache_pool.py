@@ -95,9 +95,15 @@ class CachePool:
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return mixed[0].transpose(0, 1).reshape(len(qkv), -1)
 
-    def begin_step(self, rows: Sequence[PooledRow]) -> None:
-        """Makes room for one more position in each row; `attend` then takes them in this order."""
+    def begin_step(self, rows: Sequence[PooledRow]) -> list[int]:
+        """Makes room for one more position in each row.
+
+        Returns:
+            The order in which `attend` takes them: the index in `rows` of each in turn.
+        """
         self._close_gaps()
+        order = sorted(range(len(rows)), key=lambda index: rows[index].place)
+        rows = [rows[index] for index in order]
         self._arrange(rows)
         self._num = len(rows)
         self._span = _round_up(max(row.length for row in rows) + 1)
@@ -110,6 +116,7 @@ class CachePool:
         self._mask = mask.masked_fill_(future, -torch.inf)[:, None, None]
         for row in rows:
             row.length += 1
+        return order
 
     def attend(self, layer: int, qkv: torch.Tensor) -> torch.Tensor:
         """Adds one position to each row's layer and attends from it to all of its row so far.
@@ -159,14 +166,16 @@ class CachePool:
         row.place = place
 
     def _arrange(self, rows: Sequence[PooledRow]) -> None:
-        """Gives `rows` the first places, in their order; the scheduler's are so nearly always."""
+        """Gives `rows` the first places, in their order; so they are unless some are left out."""
         for place, row in enumerate(rows):
             other = self._rows[place]()
             assert other is not None, "gaps are closed before"
             if other is not row:
-                self._values[:, :, [place, row.place]] = self._values[:, :, [row.place, place]]
-                written = self._written
-                written[place], written[row.place] = written[row.place], written[place]
+                longer = max(row.length, other.length)
+                for index in (place, row.place):
+                    self._blank(index, longer)
+                swapped = self._values[..., :longer, :]
+                swapped[:, :, [place, row.place]] = swapped[:, :, [row.place, place]]
                 self._rows[place], self._rows[row.place] = self._rows[row.place], self._rows[place]
                 other.place, row.place = row.place, place
 

@@ -37,6 +37,9 @@ from app.worker.order import WorkerOrder, unpack_settings
 EXIT_INCURABLE = 2
 #: Errors while loading that the same start would only meet again.
 _INCURABLE = (ModelFileError, SettingsError, RefusedError, InputError)
+#: Turns of libgomp's waiting loop before a thread sleeps: some tenths of a millisecond. With 2
+#: threads on 2 cores, a step of 10 layers took 34 ms with 0, 22 with 1,000, 7 with 10,000.
+_SPIN_COUNT = "10000"
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _STATM = Path("/proc/self/statm")
 
@@ -108,9 +111,11 @@ class Worker:
 def main() -> int:
     """Runs a worker by the order on standard input and returns the process's exit code."""
     die_with_parent()
-    # Threads that wait for each other by spinning make every step many times slower as soon as
-    # another program wants a core. libgomp reads this when torch is imported, later and elsewhere.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for each other by spinning take the core from whoever could use it, and
+    # threads that sleep at once lose more time in waking than a step takes. So they spin for a
+    # moment. libgomp reads this when torch is imported, later and elsewhere.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPIN_COUNT)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the api process
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerOrder)
     settings = unpack_settings(order.settings)

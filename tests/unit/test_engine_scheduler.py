@@ -202,6 +202,53 @@ def test_first_segments_go_first_then_first_come_first_served() -> None:
     assert list(run_out(scheduler)) == ["b0", "c0", "a2", "a1", "b1"]
 
 
+def test_a_new_request_need_not_wait_for_the_end_of_a_long_text() -> None:
+    scheduler = Scheduler(make_endless_model(), max_rows=4)
+    for index in range(8):
+        scheduler.submit(replace(make_job(f"long{index}", priority=index), group="long"))
+    for _ in range(12):
+        scheduler.step()
+    assert scheduler.num_rows == 4, "its first segment took a kept row, for nobody else wanted it"
+    busy = Scheduler(make_endless_model(), max_rows=4)
+    for index in range(1, 9):
+        busy.submit(replace(make_job(f"long{index}", priority=index), group="long"))
+    for _ in range(12):
+        busy.step()
+    assert (busy.num_rows, busy.num_waiting) == (3, 5), "one row is kept for first segments"
+    busy.submit(replace(make_job("new"), group="new"))
+    busy.step()
+    assert [row.job.id for row in busy._rows][-1] == "new"
+
+
+def test_requests_take_turns_with_their_later_segments() -> None:
+    scheduler = Scheduler(make_endless_model(), max_rows=6)
+    for group in ("a", "b"):
+        for index in range(1, 6):
+            scheduler.submit(replace(make_job(f"{group}{index}", priority=index), group=group))
+    for _ in range(8):
+        scheduler.step()
+    assert [row.job.id for row in scheduler._rows] == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_caches_stay_within_their_budget_but_one_row_always_goes() -> None:
+    model = make_endless_model()
+    most = 32 + 10 + 3 + model.max_audio_tokens
+    room = model.gpt.sizes.cache_bytes(2 * most, torch.float32)
+    for budget, expected in ((room, 2), (room - 1, 1), (1, 1)):
+        scheduler = Scheduler(model, cache_bytes=budget)
+        for name in ("a", "b", "c"):
+            scheduler.submit(make_job(name))
+        for _ in range(6):
+            scheduler.step()
+        assert scheduler.num_rows == expected
+    short = Scheduler(model, cache_bytes=room)
+    for index in range(6):
+        short.submit(make_job(str(index), max_tokens=20))
+    for _ in range(8):
+        short.step()
+    assert short.num_rows > 2, "rows that end early need less room"
+
+
 def test_chunks_start_small_and_grow() -> None:
     scheduler = Scheduler(make_endless_model(), first_chunk_tokens=4, chunk_tokens=16)
     scheduler.submit(make_job("a"))
