@@ -23,7 +23,8 @@ from app.synthesis.placing import Placement
 from train.data.prepared import PreparedClip, PreparedClips, PreparedFor
 from train.data.shards import ClipArrays, write_shard
 from train.events import EpochFacts, Observer, RunPlan, StepFacts
-from train.fit.run import FitResult, FitRun
+from train.fit.result import FitResult
+from train.fit.run import FitRun
 from train.fit.setup import Choice, FitSetup, set_up
 from train.options import TrainingOptions
 

@@ -19,6 +19,7 @@ from train.data.dvae_files import find_dvae
 from train.data.levelling import levelling_of
 from train.data.prepared import PreparedClips
 from train.fit.epoch_file import write_companions
+from train.fit.held_out import HeldOut
 from train.fit.run import rate_share
 
 
@@ -66,18 +67,44 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(
         watcher = Terminator(after)
         result = run_fit(setup_of(bundle, clips, tmp_path / "broken", **options), watcher)
         steps += [facts.step for facts in watcher.steps]
-        assert watcher.plans[0].first_step == watcher.steps[0].step - 1
+        assert watcher.plans[0].first_step == len(steps) - len(watcher.steps)
         if result.finished:
             break
         assert result.reason.startswith("stopped")
         assert watcher.ends == [result.reason]
-        assert watcher.steps[-1].step == len(steps)
     assert result.finished
     assert steps == list(range(1, whole.step + 1))
     assert result.history == whole.history
     for epoch in (1, 2):
         name = f"checkpoints/checkpoint_epoch_{epoch}.pt"
         assert equal_weights(tmp_path / "whole" / name, tmp_path / "broken" / name)
+
+
+def test_stopped_in_an_evaluation_the_epoch_is_ended_at_the_next_start(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_fit(setup_of(bundle, clips, tmp_path / "whole"))
+    # a start that is stopped while it looks at the starting model, one at the end of an epoch
+    seen: list[str] = []
+    evaluate = HeldOut.losses
+
+    def stopped(self: HeldOut, *args: Any) -> dict[str, float]:
+        seen.append("evaluation")
+        if len(seen) in (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self, *args)
+
+    monkeypatch.setattr(HeldOut, "losses", stopped)
+    output = tmp_path / "broken"
+    watchers = [Watcher() for _ in range(3)]
+    results = [run_fit(setup_of(bundle, clips, output), watcher) for watcher in watchers]
+    assert [result.finished for result in results] == [False, False, True]
+    assert (watchers[0].plans, watchers[0].ends) == ([], [])
+    assert [facts.epoch for facts in watchers[1].epochs] == []
+    assert [facts.epoch for facts in watchers[2].epochs] == [1, 2]
+    steps = [facts.step for watcher in watchers for facts in watcher.steps]
+    assert steps == list(range(1, whole.step + 1))
+    assert results[2].history == whole.history
 
 
 def test_a_damaged_newest_state_falls_back_to_the_same_end(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +16,7 @@ from train.data.prepared import PreparedClip, PreparedClips
 from train.fit.batch import Layout, Row, collate, fixed_rows
 from train.fit.memory import Pieces, free_memory, out_of_memory, reason_if_memory
 from train.fit.network import FitGpt
-from train.fit.stepper import PROMPT_POSITIONS, Sums, num_targets, split
+from train.fit.stepper import PROMPT_POSITIONS, StoppedError, Sums, num_targets, split
 from train.parallel import sum_of
 
 _log = logging.getLogger(__name__)
@@ -48,10 +48,19 @@ class HeldOut:
         plan = plan_epoch(lengths, max_positions=max_positions, seed=0, epoch=0)
         self._batches = [fixed_rows(held_out, batch) for batch in plan]
 
-    def losses(self, network: FitGpt, accelerator: Accelerator, pieces: Pieces) -> dict[str, float]:
+    def losses(
+        self,
+        network: FitGpt,
+        accelerator: Accelerator,
+        pieces: Pieces,
+        stop_asked: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float]:
         """Returns the mean losses over all targets; each process computes its share.
 
         Clips that can't be read or give no finite loss are named and left out.
+
+        Raises:
+            StoppedError: a stop was asked for, where one process trains alone.
         """
         mine = self._batches[accelerator.process_index :: accelerator.num_processes]
         total = torch.zeros(4, dtype=torch.float64)
@@ -59,6 +68,8 @@ class HeldOut:
         network.eval()
         for rows in mine:
             for piece in split(rows, pieces.max_positions, self._layout):
+                if accelerator.num_processes == 1 and stop_asked():
+                    raise StoppedError
                 total += self._sums(network, accelerator, piece)
         network.train(was_training)
         # float64 is not for every device; float32 holds sums over some hundred clips well enough

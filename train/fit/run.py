@@ -13,7 +13,7 @@ import math
 import resource
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from train.fit.epoch_file import checkpoint_path, write_companions, write_epoch_
 from train.fit.held_out import HeldOut
 from train.fit.network import SLOW_PARTS
 from train.fit.quarantine import FILE_NAME, Quarantine
+from train.fit.result import FitResult
 from train.fit.setup import FitSetup
 from train.fit.state import resume, save_state, settings_of
 from train.fit.stepper import PROMPT_POSITIONS, Stepper, StepResult, StoppedError, Sums
@@ -43,25 +44,6 @@ _MAX_REFUSED = 5
 #: At the end of an epoch the state is saved unless saving would take more of the time than this.
 _SAVE_SHARE = 0.02
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """Where a start of a run ended; `history` as in `Progress`."""
-
-    finished: bool
-    reason: str
-    step: int
-    epochs: int
-    trained_s: float
-    history: tuple[dict[str, Any], ...]
-    quarantined: tuple[dict[str, Any], ...]
-    checkpoint: Path | None
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns plain values for programs."""
-        checkpoint = str(self.checkpoint) if self.checkpoint else None
-        return {**asdict(self), "checkpoint": checkpoint}
 
 
 def rate_share(step: int, warmup: int, done: float) -> float:
