@@ -7,7 +7,6 @@ embedding outweighs everything, and the head reads the stop token off it.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,17 +81,16 @@ def make_voice_tensors(dim: int = 1024) -> dict[str, torch.Tensor]:
 def load_stock(folder: Path) -> Any:
     """Returns stock's model of the folder, with stock's own tokenizer, ready for `inference`."""
     from TTS.tts.configs.xtts_config import XttsConfig
+    from TTS.tts.layers.xtts.tokenizer import VoiceBpeTokenizer
     from TTS.tts.models.xtts import Xtts
 
     config = XttsConfig()
     config.load_json(str(folder / "config.json"))
-    model = Xtts.init_from_config(config)
-    model.load_checkpoint(config, checkpoint_dir=str(folder), eval=True)
+    # not `load_checkpoint`, which takes the number of text tokens from the vocabulary
+    model = Xtts(config)
+    model.tokenizer = VoiceBpeTokenizer(vocab_file=str(folder / "vocab.json"))
+    state = torch.load(folder / "model.pth", weights_only=True, mmap=True)["model"]
+    model.load_state_dict(state)
+    model.gpt.init_gpt_for_inference()
+    torch.nn.Module.eval(model)
     return model
-
-
-def read_args(folder: Path) -> dict[str, Any]:
-    """Returns the `model_args` of a stock folder."""
-    config = json.loads((folder / "config.json").read_text())
-    args: dict[str, Any] = config["model_args"]
-    return args
