@@ -71,7 +71,7 @@ def run_epochs(work: EpochWork, output: Path, noises: list[float], first: int = 
         for step in range(10 * epoch - 9, 10 * epoch + 1):
             work.step_done(step_facts(step))
         checkpoint = write_checkpoint(output / "checkpoints", epoch, noise)
-        work.epoch_done(epoch_facts(epoch, checkpoint, loss=4.0 - 0.2 * epoch))
+        work.epoch_done(epoch_facts(epoch, checkpoint, loss=4.0 - 0.2 * epoch + 5 * noise))
 
 
 def told(output: Path, epoch: int) -> dict[str, object]:
