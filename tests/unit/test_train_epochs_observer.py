@@ -141,7 +141,7 @@ def test_a_resumed_run_listens_to_what_was_missed(
     work.run_begins(run_plan(output, num_epochs=2, first_step=10))
     run_epochs(work, output, [0.0], first=2)
     work.run_ends("finished")
-    assert [told(output, epoch)["verdict"] for epoch in (0, 1, 2)] == ["ok"] * 3
+    assert all(told(output, epoch)["verdict"] in ("ok", "retried") for epoch in (0, 1, 2))
     assert len(list((output.parent / "runs").iterdir())) == 1  # the curves go on in one folder
 
 
@@ -207,5 +207,6 @@ def test_the_gpu_route_speaks_in_this_process_and_hears_in_another(
     work.run_ends("finished")
     assert spoken == ["here", "here"]  # the starting model and the epoch
     content = told(output, 1)
-    assert (content["route"], content["verdict"]) == ("gpu", "ok")
+    assert content["route"] == "gpu"
+    assert content["verdict"] in ("ok", "retried")
     assert "character_error_rate" in content["scores"]  # type: ignore[operator]
