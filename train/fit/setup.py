@@ -102,7 +102,7 @@ def make_accelerator(placement: Placement, wanted: str) -> tuple[Accelerator, Ch
         placement: device and number format that the probe trusts for speech.
         wanted: PRECISION.
     """
-    choice = _precision(placement, wanted)
+    choice = choose_precision(placement, wanted)
     accelerator = Accelerator(
         cpu=placement.device.type == "cpu",
         mixed_precision="bf16" if choice.value == "bfloat16" else "no",
@@ -193,7 +193,8 @@ def _space_needed(options: TrainingOptions, state: State, network: FitGpt) -> Sp
     )
 
 
-def _precision(placement: Placement, wanted: str) -> Choice:
+def choose_precision(placement: Placement, wanted: str) -> Choice:
+    """Returns what products are computed in; see `make_accelerator`."""
     name = str(placement.dtype).removeprefix("torch.")
     if placement.device.type == "cpu" and wanted in ("auto", "int8") and has_bfloat16_units():
         # half the time or less for every width from 256 to 1024 (docs/training.md)
