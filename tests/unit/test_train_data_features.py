@@ -12,6 +12,7 @@ import pytest
 import torch
 from clip_folders import LONG_CLIP, OTHER_CLIP, base_model, samples_of, written
 from random_dvae import SIZES, random_dvae
+from toy import num_threads
 from TTS.tts.layers.tortoise.arch_utils import TorchMelSpectrogram
 from TTS.tts.layers.xtts.dvae import DiscreteVAE
 
@@ -77,6 +78,13 @@ def test_recordings_are_read_as_stock_reads_them() -> None:
     samples, rate = samples_of(OTHER_CLIP)
     stock = torchaudio.functional.resample(torch.from_numpy(samples), rate, 22050).clip(-1, 1)
     torch.testing.assert_close(torch.from_numpy(load_recording(OTHER_CLIP).samples), stock)
+
+
+def test_reading_leaves_the_threads_of_whoever_trains_alone() -> None:
+    """Their number decides the last bits of every sum, so also whether a resume ends the same."""
+    with num_threads(2):
+        load_recording(OTHER_CLIP)
+        assert torch.get_num_threads() == 2
 
 
 def test_codes_are_those_of_stock(tmp_path: Path, sound: torch.Tensor) -> None:

@@ -6,6 +6,8 @@ with spectra by the route that the probe allows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,7 +48,6 @@ class Recording:
 
 def load_recording(path: Path) -> Recording:
     """Reads a file as stock's `load_audio` does: mono, resampled, clipped to -1..1."""
-    torch.set_num_threads(1)  # each process has one processor
     try:
         content = path.read_bytes()
         clip = read_recording(content)
@@ -56,8 +57,23 @@ def load_recording(path: Path) -> Recording:
         return Recording("", NO_SAMPLES, error.message)
     sound = torch.from_numpy(clip.samples)
     if clip.sample_rate != TRAINING_RATE:
-        sound = torchaudio.functional.resample(sound, clip.sample_rate, TRAINING_RATE)
+        with _one_thread():
+            sound = torchaudio.functional.resample(sound, clip.sample_rate, TRAINING_RATE)
     return Recording(sha256_of_bytes(content), sound.clip(-1, 1).numpy())
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Computes with one thread within the block: recordings are read by a process a processor.
+
+    With few clips that process is the one which trains, so its own number comes back.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class FeatureMaker:
