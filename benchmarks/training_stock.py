@@ -47,9 +47,10 @@ class MeasuredTrainer(GPTTrainer):
         self.meter.training_begins()
 
     def train_step(self, batch: dict[str, Any], *args: Any) -> Any:
-        """Counts what is learnt from."""
-        self.audio_s += float(batch["wav_lengths"].sum()) / _RATE
-        self.clips += len(batch["wav_lengths"])
+        """Counts what is learnt from; its evaluation calls this too."""
+        if self.xtts.gpt.training:
+            self.audio_s += float(batch["wav_lengths"].sum()) / _RATE
+            self.clips += len(batch["wav_lengths"])
         return super().train_step(batch, *args)
 
     def on_train_epoch_end(self, trainer: Trainer) -> None:
