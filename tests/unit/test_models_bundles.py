@@ -59,7 +59,7 @@ def own_folder(tmp_path: Path) -> Path:
 
 def test_builtin(settings: Settings) -> None:
     bundle = find_bundle("builtin", settings)
-    assert (bundle.name, bundle.kind, bundle.version) == ("builtin", "bundle", "1")
+    assert (bundle.name, bundle.kind, bundle.version) == ("builtin", "bundle", "2")
     assert bundle.licence == "CC0-1.0"
     assert bundle.languages == ("en",)
 
