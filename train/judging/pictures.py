@@ -68,6 +68,7 @@ def draw_pair(
     axes = figure.subplots(len(rows), 1, squeeze=False, sharex=True)[:, 0]
     for axis, (samples, rate, name) in zip(axes, rows, strict=True):
         _draw(axis, samples, rate, name)
+        axis.set_xlim(0, longest_s)
     axes[-1].set_xlabel("seconds")
     figure.suptitle(text, fontsize=10)
     figure.tight_layout()
