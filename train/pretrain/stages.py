@@ -17,6 +17,7 @@ from torch import Tensor
 from app.engine.types import Conditioning
 from app.errors import OutputError
 from app.files import write_atomic
+from train.checkpoints import list_checkpoints
 from train.loop import Job, LoopOptions, Outcome, fit
 from train.pretrain.adversary import Adversary
 from train.pretrain.bundle import BundleParts, write_bundle
@@ -32,6 +33,7 @@ from train.pretrain.gpt import SLOW_PARTS, GptJob, text_gap
 from train.pretrain.gpt_batch import Row, RowSource
 from train.pretrain.gpt_model import PackedGpt
 from train.pretrain.latents import StoredLatents, latents_step, write_latents
+from train.pretrain.regraft import fit_latent_map, regraft
 from train.pretrain.roundtrip import roundtrip_errors
 from train.pretrain.speakers import fit_encoder
 from train.pretrain.trained import (
@@ -50,6 +52,7 @@ _DECODER_BETAS = (0.8, 0.99)  # HiFi-GAN's
 _DECODER_CLIP = 10.0
 _PROMPT_FRAMES = 345  # 4 s, one chunk of stock's conditioning
 _PROMPT_CHUNKS = 8
+_MAPPED_CLIPS = 120
 _log = logging.getLogger(__name__)
 
 
@@ -183,6 +186,14 @@ def run_decoder(work: Workspace) -> None:
     part = work.recipe.decoder
     features = StoredLatents.open(work.folder / "latents", work.recipe.frames_per_code)
     generator = new_generator(work)
+    if work.start_from is not None and not list_checkpoints(work.folder / "decoder"):
+        source = _rows(work, held_out=False)
+        rows = _decoder_rows(work, source)
+        rows = rows[:: max(1, len(rows) // _MAPPED_CLIPS)]
+        regraft(
+            generator,
+            *fit_latent_map(load_gpt(work), new_gpt(work), source, rows, work.recipe.seed),
+        )
     adversary = None
     if part.adversary_steps:
         adversary = Adversary(part, work.accelerator, work.recipe.seed)
