@@ -184,10 +184,15 @@ class _Sender:
         await self._send({"type": "http.response.start", "status": 200, "headers": raw})
 
     async def _send(self, message: Message) -> None:
+        # Not `asyncio.wait_for`: before Python 3.12 it swallows a cancellation that comes as the
+        # sending ends, which is just what a client does that leaves (python/cpython#86296).
+        sending = asyncio.ensure_future(self._send_message(message))
         try:
-            await asyncio.wait_for(self._send_message(message), self._stall_s)
-        except asyncio.TimeoutError as error:
-            raise RequestCancelledError("The client stopped reading its answer.") from error
+            if not (await asyncio.wait({sending}, timeout=self._stall_s))[0]:
+                raise RequestCancelledError("The client stopped reading its answer.")
+            sending.result()
+        finally:
+            sending.cancel()
 
     async def pass_on(self, pieces: AsyncIterator[bytes]) -> None:
         async with aclosing(pieces):  # type: ignore[type-var]
