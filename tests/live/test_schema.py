@@ -38,8 +38,8 @@ def test_generated_requests_meet_no_server_error(server: LiveServer, tmp_path: P
             *(Path(sys.executable).parent / "schemathesis", "run"),
             *(f"{server.url}/openapi.json", "--checks", ",".join(CHECKS)),
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "12"),
-            # several at once, so that the routes that need no speech need not wait for it
-            *("--workers", "4", "--max-time", "45", "--seed", "1", "--request-timeout", "60"),
+            # one at a time: Python 3.11's `ast`, which it uses, fails in several threads at once
+            *("--workers", "1", "--max-time", "45", "--seed", "1", "--request-timeout", "60"),
             "--no-color",
         ],
         cwd=tmp_path,
@@ -51,6 +51,6 @@ def test_generated_requests_meet_no_server_error(server: LiveServer, tmp_path: P
     assert run.returncode == 0, run.stdout + run.stderr
     passed = re.search(r"(\d+) generated, (\d+) passed", run.stdout)
     assert passed, run.stdout
-    assert int(passed[1]) == int(passed[2]) > 100  # over 200 on a machine that is idle
+    assert int(passed[1]) == int(passed[2]) > 20  # over 200 on a machine that is idle
     assert num_server_errors(server) - server.metric(failed) <= before
     assert "Traceback" not in server.log.read_text()
