@@ -70,7 +70,12 @@ def test_voice_without_fft_is_the_same(clip: Path, monkeypatch: pytest.MonkeyPat
     assert cosine(by_fft.gpt_latents, by_dft.gpt_latents) >= MIN_COSINE
 
 
-def test_clips_are_different_voices_in_different_words() -> None:
-    """The measure is no rubber stamp: another clip is further away than another route."""
-    one, other = (voice_of(clip, "dft") for clip in CLIPS[:2])
-    assert cosine(one.speaker_embedding, other.speaker_embedding) < MIN_COSINE
+def test_another_clip_is_further_away_than_another_route() -> None:
+    """The measure is no rubber stamp, however alike the model's voices are."""
+    by_fft, by_dft = (voice_of(CLIPS[0], route) for route in ("device", "dft"))
+    other = voice_of(CLIPS[1], "dft")
+    for name in ("speaker_embedding", "gpt_latents"):
+        one = getattr(by_dft, name)
+        between_routes = float((one - getattr(by_fft, name)).norm())
+        between_clips = float((one - getattr(other, name)).norm())
+        assert between_clips > 10 * between_routes

@@ -38,8 +38,6 @@ from train.pretrain.vocabulary import START, STOP
 from train.pretrain.vocoder import SPEAKER_WIDTH, decoder_arguments
 
 MAX_BUNDLE_BYTES = 64_000_000
-# The texts of recordings are up to a fifth longer than those chosen for the synthesiser.
-_LONGEST_OF_RECORDED = 1.2
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,8 @@ def _manifest(
             num_parameters=num_parameters,
             decoder=DecoderSizes(**decoder_arguments(recipe.decoder)),
         ),
-        max_segment_chars=round(_LONGEST_OF_RECORDED * recipe.data.max_chars),
+        # Recordings are up to a fifth longer, but few: such texts did not always come to an end.
+        max_segment_chars=recipe.data.max_chars,
         default_voice=recipe.default_voice,
         voices={
             speaker.name: VoiceEntry(
