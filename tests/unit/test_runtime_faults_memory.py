@@ -25,6 +25,7 @@ from app.synthesis.pressure import GROW_AFTER_S, RowLimit
 __all__ = ["model"]
 
 CUDA_FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 11.76 GiB in total."
+ONE_SEGMENT = "They were three hundred yards apart. Nobody spoke."
 REQUESTS = [request(f"{i}", text, seed=i) for i, text in enumerate(TEXTS * 3)]
 
 
@@ -76,7 +77,7 @@ def test_all_go_on_in_a_smaller_batch_with_the_same_samples(
 def test_a_live_request_goes_on_where_it_was_heard(
     model: LoadedModel, fill_up: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (long,) = (request("live", TEXTS[2], seed=5, live=True),)
+    (long,) = (request("live", ONE_SEGMENT, seed=5, live=True),)
     alone = pcm_of(speak(make_synthesizer(model), long)["live"])
     fill_up(1)
     synthesizer = make_synthesizer(model)
@@ -98,7 +99,7 @@ def test_what_was_heard_is_not_continued_with_something_else(
     fill_up(1)
     synthesizer = make_synthesizer(model)
     told: list[Audio | Done | Failed] = []
-    synthesizer.submit(request("live", TEXTS[2], seed=5, live=True), told.append)
+    synthesizer.submit(request("live", ONE_SEGMENT, seed=5, live=True), told.append)
     while not told:
         synthesizer.step()
     sound = JobRow._sound
