@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -44,24 +45,38 @@ class Load:
         """The replies without an error."""
         return [reply for reply in self.replies if not reply.error]
 
-    def row(self) -> dict[str, float | int]:
-        """Returns the load as one row of a table; times in seconds."""
-        firsts = sorted(reply.first_s for reply in self.good)
+    @property
+    def wall_s_per_audio_s(self) -> float:
+        """Seconds that all together took for each second of audio."""
         audio_s = sum(reply.audio_s for reply in self.good)
-        return {
-            "clients": self.clients,
-            "requests": len(self.replies),
-            "failures": len(self.replies) - len(self.good),
-            "first_audio_p50_s": statistics.median(firsts) if firsts else float("nan"),
-            "first_audio_p95_s": firsts[int(0.95 * (len(firsts) - 1) + 0.5)]
-            if firsts
-            else float("nan"),
-            "request_s_per_audio_s": statistics.median(
-                [reply.total_s / reply.audio_s for reply in self.good] or [float("nan")]
-            ),
-            "wall_s_per_audio_s": self.wall_s / audio_s if audio_s else float("nan"),
-            "audio_s_per_s": audio_s / self.wall_s,
-        }
+        return self.wall_s / audio_s if audio_s else math.nan
+
+
+def summarise(loads: Sequence[Load]) -> dict[str, float | int]:
+    """Returns repeated runs of one load as one row of a table; times in seconds.
+
+    Times of single requests are over those of all runs, what all clients got together is the median
+    of the runs, with the extremes beside it.
+    """
+    replies = [reply for load in loads for reply in load.replies]
+    good = [reply for load in loads for reply in load.good]
+    firsts = sorted(reply.first_s for reply in good) or [math.nan]
+    walls = [load.wall_s_per_audio_s for load in loads]
+    return {
+        "clients": loads[0].clients,
+        "runs": len(loads),
+        "requests": len(replies),
+        "failures": len(replies) - len(good),
+        "first_audio_p50_s": statistics.median(firsts),
+        "first_audio_p95_s": firsts[int(0.95 * (len(firsts) - 1) + 0.5)],
+        "request_s_per_audio_s": statistics.median(
+            [reply.total_s / reply.audio_s for reply in good] or [math.nan]
+        ),
+        "wall_s_per_audio_s": statistics.median(walls),
+        "wall_min": min(walls),
+        "wall_max": max(walls),
+        "audio_s_per_s": 1 / statistics.median(walls),
+    }
 
 
 def put_load(url: str, voice: str, texts: Sequence[str], clients: int, per_client: int) -> Load:

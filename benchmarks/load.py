@@ -1,10 +1,12 @@
 """A server under the load of 1 to 16 clients, beside stock coqui-tts behind a lock.
 
-Two servers in turn: one with the built-in voice, whose words are recognised again, and one with a
-model of XTTS-v2's full shape (random weights, sentences of a fixed length), where stock gets the
-same sentences on the same weights in the same run. Prints tables and, last, one JSON line.
+Two servers: one with the built-in voice, whose words are recognised again, and one with a model of
+XTTS-v2's full shape (random weights, sentences of a fixed length), where stock says the same
+sentences on the same weights in the same run, whole and streamed. Everything in turn, as often as
+wanted: each number of clients, stock whole, stock streamed, and again. Prints tables and, last, one
+JSON line.
 
-    python -m benchmarks.load --clients 1,2,4,8,16 --work-dir DIR
+    python -m benchmarks.load --clients 1,2,4,8,16 --runs 5 --work-dir DIR
 """
 
 from __future__ import annotations
@@ -12,121 +14,175 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from benchmarks.clients import SAMPLE_RATE, Load, put_load
+from benchmarks.clients import SAMPLE_RATE, Load, Reply, put_load, summarise
 from benchmarks.full_shape import VOICE, write_bundle
-from benchmarks.serving import run_server
+from benchmarks.sentences import SENTENCES
+from benchmarks.serving import Server, run_server
+from benchmarks.stock import Stock
+from benchmarks.tables import print_table
 from train.scores import ErrorCount, word_errors
 from train.transcribe import PocketSphinx
 
-SENTENCES = (
-    "The wind rose before the morning came, and nobody heard it.",
-    "She put the letter on the table and went out into the rain.",
-    "There was nothing left to say, so they walked home together.",
-    "A small boat was lying in the harbour, waiting for the tide.",
-    "He had never seen so many lights in the streets of the town.",
-    "The old man opened the door and looked at them for a while.",
-    "In the evening the children came back from the river, tired.",
-    "We will meet again in the spring, when the snow has melted.",
-)
 Table = list[dict[str, Any]]
 
 
-def measure(server_url: str, voice: str, clients: Sequence[int], per_client: int) -> list[Load]:
-    """Puts each load in turn, after one request that is not counted."""
-    put_load(server_url, voice, SENTENCES, 1, 1)
-    return [put_load(server_url, voice, SENTENCES, number, per_client) for number in clients]
+@dataclass(frozen=True)
+class Plan:
+    """What is measured: numbers of clients, requests of each, and how often."""
+
+    clients: Sequence[int]
+    per_client: int
+    runs: int
+    #: streamed loads on stock, once each; a single request is always measured in every run
+    stock_clients: Sequence[int]
 
 
-def word_error_rate(load: Load) -> float:
+class Loads:
+    """A server's loads, each number of clients in turn, as often as wanted."""
+
+    def __init__(self, server: Server, voice: str, plan: Plan) -> None:
+        self._server, self._voice, self._plan = server, voice, plan
+        self._loads: dict[int, list[Load]] = {number: [] for number in plan.clients}
+        self._peaks = dict.fromkeys(plan.clients, 0)
+        put_load(server.url, voice, SENTENCES, 1, 1)  # warms up
+
+    def run(self) -> None:
+        """Puts each load once."""
+        for number in self._plan.clients:
+            self._server.peak_bytes = 0
+            load = put_load(self._server.url, self._voice, SENTENCES, number, self._plan.per_client)
+            self._loads[number].append(load)
+            self._peaks[number] = max(self._peaks[number], self._server.peak_bytes)
+
+    def rows(self) -> Table:
+        """Returns a row for each number of clients."""
+        return [
+            {**summarise(loads), "peak_mb": self._peaks[number] / 1e6}
+            for number, loads in self._loads.items()
+        ]
+
+    def word_error_rates(self) -> list[float]:
+        """Returns the share of words that a recogniser does not get back, of each row."""
+        return [
+            word_error_rate([reply for load in loads for reply in load.good])
+            for loads in self._loads.values()
+        ]
+
+
+def word_error_rate(replies: Sequence[Reply]) -> float:
     """Returns the share of words that a recogniser does not get back, over all replies."""
     recogniser = PocketSphinx()
     errors = ErrorCount(0, 0)
-    for reply in load.good:
+    for reply in replies:
         samples = np.frombuffer(reply.pcm, np.int16).astype(np.float32) / 32768
         errors += word_errors(reply.text, recogniser.transcribe(samples, SAMPLE_RATE))
     return errors.rate
 
 
-def bench_builtin(folder: Path, clients: Sequence[int], per_client: int) -> dict[str, Any]:
+def bench_builtin(folder: Path, plan: Plan) -> dict[str, Any]:
     """Loads a server with the built-in voice."""
-    with run_server(folder / "builtin", max_queue=64) as server:
-        loads = measure(server.url, "default", clients, per_client)
-        return {
-            "model": server.model,
-            "precision": server.precision(),
-            "ready_s": server.ready_s,
-            "peak_mb": server.peak_bytes / 1e6,
-            "rows": [{**load.row(), "wer": word_error_rate(load)} for load in loads],
-        }
+    with run_server(folder / "builtin", max_queue=max(64, *plan.clients)) as server:
+        loads = Loads(server, "default", plan)
+        for _ in range(plan.runs):
+            loads.run()
+    rates = loads.word_error_rates()
+    rows = [{**row, "wer": rate} for row, rate in zip(loads.rows(), rates, strict=True)]
+    return {**_describe(server), "rows": rows}
 
 
-def bench_full_shape(
-    folder: Path, clients: Sequence[int], per_client: int, tokens: int, stock_clients: Sequence[int]
+def bench_beside_stock(
+    folder: Path, bundle: Path, voice: str, plan: Plan, load_stock: Callable[[], Stock] | None
 ) -> dict[str, Any]:
-    """Loads a server with a model of full shape, then stock with the same sentences."""
-    bundle = write_bundle(folder / f"full-shape-{tokens}", tokens)
-    with run_server(folder / "full", default_model=bundle, max_queue=64) as server:
-        loads = measure(server.url, VOICE, clients, per_client)
-        found: dict[str, Any] = {
-            "model": "XTTS-v2's full shape",
-            "precision": server.precision(),
-            "ready_s": server.ready_s,
-            "peak_mb": server.peak_bytes / 1e6,
-            "rows": [load.row() for load in loads],
-        }
-    if stock_clients:
-        found.update(_bench_stock(bundle, stock_clients))
-        found.update(_ratios(found))
+    """Loads a server with a bundle, and stock with the same sentences in turn.
+
+    Args:
+        folder: where the server keeps its files.
+        bundle: the model.
+        voice: one of its voices.
+        plan: what is measured.
+        load_stock: gives stock's model of the bundle; None leaves stock out.
+    """
+    settings = {"default_model": bundle, "max_queue": max(64, *plan.clients)}
+    with run_server(folder, **settings) as server:
+        loads = Loads(server, voice, plan)
+        stock = StockLoads(load_stock) if load_stock else None
+        for _ in range(plan.runs):
+            loads.run()
+            if stock:
+                stock.run()
+        for number in plan.stock_clients:
+            if stock:
+                stock.put_load(number)
+    found = {**_describe(server), "rows": loads.rows()}
+    if stock:
+        found["stock_rows"] = stock.rows()
+        found["stock_mb"] = stock.resident_mb
+        found["ratios"] = ratios(found["rows"], found["stock_rows"])
     return found
 
 
-def _bench_stock(bundle: Path, clients: Sequence[int]) -> dict[str, Any]:
-    from benchmarks.stock import Stock
+def _describe(server: Server) -> dict[str, Any]:
+    return {"model": server.model, "precision": server.precision, "ready_s": server.ready_s}
 
-    stock = Stock(bundle)
-    stock.speak(SENTENCES[-1])
-    streamed = stock.stream(SENTENCES[0])
-    return {
-        "stock_rows": [stock.put_load(list(SENTENCES), number).row() for number in clients],
-        "stock_stream_first_audio_s": streamed.first_s,
-        "stock_stream_s_per_audio_s": streamed.total_s / streamed.audio_s,
+
+class StockLoads:
+    """Stock in this process: one request after the other, whole and streamed."""
+
+    def __init__(self, load: Callable[[], Stock]) -> None:
+        before = psutil.Process().memory_info().rss
+        self._stock = load()
+        self._stock.speak(SENTENCES[-1])
+        self.resident_mb = (psutil.Process().memory_info().rss - before) / 1e6
+        self._loads: dict[tuple[str, int], list[Load]] = {("whole", 1): [], ("streamed", 1): []}
+
+    def run(self) -> None:
+        """Says a sentence each way."""
+        for (kind, clients), loads in self._loads.items():
+            text = SENTENCES[len(loads) % len(SENTENCES)]
+            reply = self._stock.speak(text) if kind == "whole" else self._stock.stream(text)
+            loads.append(Load(clients, reply.total_s, [reply]))
+
+    def put_load(self, clients: int) -> None:
+        """Lets several clients ask at once, streamed; they wait for each other."""
+        load = self._stock.put_load(list(SENTENCES), clients)
+        self._loads.setdefault(("streamed", clients), []).append(load)
+
+    def rows(self) -> Table:
+        """Returns a row for each way and number of clients."""
+        return [{"stock": kind, **summarise(loads)} for (kind, _), loads in self._loads.items()]
+
+
+def ratios(rows: Table, stock_rows: Table) -> dict[str, float]:
+    """Returns how many times faster than stock the same run was, for each number of clients."""
+    stock = {row["stock"]: row for row in stock_rows if row["clients"] == 1}
+    found = {
+        f"throughput_over_stock_{kind}_at_{row['clients']}": stock[kind]["wall_s_per_audio_s"]
+        / row["wall_s_per_audio_s"]
+        for kind in ("whole", "streamed")
+        for row in rows
     }
-
-
-def _ratios(found: dict[str, Any]) -> dict[str, float]:
-    """Returns how many times faster than stock the same run was."""
-    ours = {row["clients"]: row for row in found["rows"]}
-    stock_s = min(row["wall_s_per_audio_s"] for row in found["stock_rows"])
-    ratios = {
-        f"throughput_over_stock_at_{number}": stock_s / row["wall_s_per_audio_s"]
-        for number, row in ours.items()
-    }
-    first = ours[min(ours)]["first_audio_p50_s"]
-    return {**ratios, "first_audio_over_stock": first / found["stock_stream_first_audio_s"]}
-
-
-def print_table(name: str, rows: Table) -> None:
-    """Prints rows under their keys."""
-    print(f"\n{name}")
-    print(" ".join(f"{key:>22}" for key in rows[0]))
-    for row in rows:
-        cells = (f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values())
-        print(" ".join(f"{cell:>22}" for cell in cells), flush=True)
+    first = min(rows, key=lambda row: row["clients"])["first_audio_p50_s"]
+    return {**found, "first_audio_over_stock": first / stock["streamed"]["first_audio_p50_s"]}
 
 
 def main() -> None:
     """Reads the options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", default="1,2,4,8,16", help="numbers of clients, in turn")
-    parser.add_argument("--stock-clients", default="1,2", help="the same for stock; empty: none")
     parser.add_argument("--per-client", type=int, default=2, help="requests of each client")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each; medians are taken")
+    parser.add_argument("--stock-clients", default="8", help="loads on stock, once each")
+    parser.add_argument("--no-stock", action="store_true", help="leave stock out")
     parser.add_argument("--tokens", type=int, default=64, help="audio tokens of a sentence")
     parser.add_argument("--models", default="builtin,full", help="builtin, full, or both")
     parser.add_argument("--work-dir", type=Path, help="kept, and used again (2.3 GB)")
@@ -135,20 +191,23 @@ def main() -> None:
         [int(part) for part in text.split(",") if part]
         for text in (options.clients, options.stock_clients)
     )
+    plan = Plan(clients, options.per_client, options.runs, stock_clients)
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = options.work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = folder.resolve()
         if "builtin" in options.models:
-            found["builtin"] = bench_builtin(folder, clients, options.per_client)
+            found["builtin"] = bench_builtin(folder, plan)
             print_table("built-in voice", found["builtin"]["rows"])
         if "full" in options.models:
-            found["full"] = bench_full_shape(
-                folder, clients, options.per_client, options.tokens, stock_clients
-            )
+            bundle = write_bundle(folder / f"full-shape-{options.tokens}", options.tokens)
+            stock = None if options.no_stock else partial(Stock.load, bundle)
+            found["full"] = bench_beside_stock(folder / "full", bundle, VOICE, plan, stock)
             print_table("full shape", found["full"]["rows"])
-            if stock_clients:
+            if not options.no_stock:
                 print_table("full shape, stock coqui-tts", found["full"]["stock_rows"])
+                for name, value in found["full"]["ratios"].items():
+                    print(f"{name:>40}  {value:.2f}")
     print(json.dumps(found))
 
 

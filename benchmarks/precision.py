@@ -2,16 +2,19 @@
 
 Teacher-forced: both read the tokens that float32 drew, and their logits are compared at each step
 (agreement of the likeliest token, Kullback-Leibler divergence in nats). Vocoder: the same latents,
-log-mel distance and signal to noise. Then whole sentences in each format: the words a recogniser
-gets back, and their durations. Prints a table and, last, one JSON line.
+log-mel distance and signal to noise. Then whole sentences in each format, with the same seeds: the
+words a recogniser gets back, and their durations. A single other token changes all that are drawn
+after it, so these differ by chance as well; the standard error of each difference, sentence by
+sentence, says by how much. Prints a table and, last, one JSON line.
 
-    python -m benchmarks.precision --sentences 20
+    python -m benchmarks.precision --sentences 100
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +33,7 @@ from app.models.bundles import find_bundle
 from app.models.loading import LoadedModel, load_model
 from app.settings import Settings
 from app.text.plan import plan_segments
-from benchmarks.load import SENTENCES
+from benchmarks.sentences import MOST, make_sentences
 from train.scores import ErrorCount, word_errors
 from train.transcribe import PocketSphinx
 
@@ -62,7 +65,9 @@ def text_tokens(model: LoadedModel, text: str) -> tuple[int, ...]:
     return segment.token_ids
 
 
-def speak(model: LoadedModel, text: str, seed: int) -> tuple[tuple[int, ...], np.ndarray]:
+def speak(
+    model: LoadedModel, voice_name: str, text: str, seed: int
+) -> tuple[tuple[int, ...], np.ndarray]:
     """Returns the audio tokens and samples of a sentence in the model's own sampling."""
     sampling = model.sampling
     options = DecodeOptions(
@@ -73,7 +78,7 @@ def speak(model: LoadedModel, text: str, seed: int) -> tuple[tuple[int, ...], np
         seed=seed,
     )
     scheduler = Scheduler(model.speech)
-    voice = model.voices[model.default_voice]
+    voice = model.voices[voice_name]
     scheduler.submit(SegmentJob("a", text_tokens(model, text), voice, options))
     tokens: tuple[int, ...] = ()
     chunks = []
@@ -87,7 +92,7 @@ def speak(model: LoadedModel, text: str, seed: int) -> tuple[tuple[int, ...], np
 
 
 def force(
-    model: LoadedModel, text: str, tokens: Sequence[int]
+    model: LoadedModel, voice_name: str, text: str, tokens: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns logits [n, audio tokens] and latents [n, D] where these tokens are read."""
     speech = model.speech
@@ -95,7 +100,7 @@ def force(
     decoder: Any = (
         BatchDecoder(speech.gpt, speech.cache_dtype, 1) if pooled else GptDecoder(speech.gpt)
     )
-    voice = model.voices[model.default_voice]
+    voice = model.voices[voice_name]
     row, output = decoder.prefill(text_tokens(model, text), voice.gpt_latents)
     logits, latents = [output.logits], [output.latents]
     for token in tokens[:-1]:
@@ -116,65 +121,121 @@ def compare_logits(exact: torch.Tensor, other: torch.Tensor) -> Row:
     }
 
 
-def compare_vocoders(exact: LoadedModel, other: LoadedModel, latents: torch.Tensor) -> Row:
-    """Returns the distance of the vocoders' sounds of latents [n, D]."""
-    voice = exact.voices[exact.default_voice].speaker_embedding
-    wanted, given = (
-        Vocoder(model.speech.vocoder).stream(voice).push(latents, is_last=True)
-        for model in (exact, other)
-    )
-    noise = (wanted - given).square().mean().clamp(min=1e-12)
+def compare_vocoders(
+    exact: LoadedModel, other: LoadedModel, voice: str, latents: Sequence[torch.Tensor]
+) -> Row:
+    """Returns the distance of the vocoders' sounds of latents, each [n, D]."""
     mel = torchaudio.transforms.MelSpectrogram(exact.sample_rate, 1024, hop_length=256, n_mels=80)
-    spectra = [mel(sound).clamp(min=1e-5).log() for sound in (wanted, given)]
+    embedding = exact.voices[voice].speaker_embedding
+    power, noise, distances = 0.0, 0.0, []
+    for each in latents:
+        wanted, given = (
+            Vocoder(model.speech.vocoder).stream(embedding).push(each, is_last=True)
+            for model in (exact, other)
+        )
+        power += float(wanted.square().sum())
+        noise += float((wanted - given).square().sum())
+        spectra = [mel(sound).clamp(min=1e-5).log() for sound in (wanted, given)]
+        distances.append(float((spectra[0] - spectra[1]).abs().mean()))
     return {
-        "vocoder_snr_db": float(10 * torch.log10(wanted.square().mean() / noise)),
-        "vocoder_log_mel": float((spectra[0] - spectra[1]).abs().mean()),
+        "vocoder_snr_db": 10 * math.log10(power / noise) if noise else None,
+        "vocoder_log_mel": statistics.mean(distances),
     }
 
 
-def measure(name: str, model_name: str, num_sentences: int) -> list[Row]:
-    """Compares every format with float32 over some sentences."""
-    texts = [SENTENCES[index % len(SENTENCES)] for index in range(num_sentences)]
-    exact = load(FORMATS["float32"], model_name)
-    drawn = [speak(exact, text, seed)[0] for seed, text in enumerate(texts)]
-    forced = [force(exact, text, tokens) for text, tokens in zip(texts, drawn, strict=True)]
-    logits = torch.cat([each for each, _ in forced])
+def paired(values: Sequence[float], exact: Sequence[float]) -> tuple[float, float]:
+    """Returns the mean difference of two columns, row by row, and its standard error."""
+    differences = [value - other for value, other in zip(values, exact, strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.mean(differences), error
+
+
+def recognise(texts: Sequence[str], spoken: Sequence[np.ndarray], rate: int) -> list[ErrorCount]:
+    """Returns the words that a recogniser got wrong, for each sentence."""
     recogniser = PocketSphinx()
+    return [
+        word_errors(text, recogniser.transcribe(samples, rate))
+        for text, samples in zip(texts, spoken, strict=True)
+    ]
+
+
+def compare_speech(
+    texts: Sequence[str],
+    spoken: Sequence[np.ndarray],
+    exact: Sequence[np.ndarray],
+    rate: int,
+) -> Row:
+    """Returns word errors and durations of sentences, and by how much they differ from float32's.
+
+    Args:
+        texts: what was to be said.
+        spoken: samples of each, in the format in question.
+        exact: the same in float32.
+        rate: samples per second.
+    """
+    errors, wanted = (recognise(texts, each, rate) for each in (spoken, exact))
+    words = statistics.mean(each.units for each in errors)
+    wrong = paired([each.edits for each in errors], [each.edits for each in wanted])
+    seconds = [len(each) / rate for each in spoken]
+    longer = paired(seconds, [len(each) / rate for each in exact])
+    return {
+        "wer": sum(errors, ErrorCount(0, 0)).rate,
+        "wer_difference": wrong[0] / words,
+        "wer_difference_error": wrong[1] / words,
+        "mean_s": statistics.mean(seconds),
+        "mean_s_difference": longer[0],
+        "mean_s_difference_error": longer[1],
+    }
+
+
+def measure(kinds: Sequence[str], model_name: str, voice: str, num_sentences: int) -> list[Row]:
+    """Compares these of the `FORMATS` with float32 over some sentences."""
+    texts = make_sentences(num_sentences)
+    exact = load(FORMATS["float32"], model_name)
+    voice = voice or exact.default_voice
+    drawn = [speak(exact, voice, text, seed) for seed, text in enumerate(texts)]
+    forced = [
+        force(exact, voice, text, tokens) for text, (tokens, _) in zip(texts, drawn, strict=True)
+    ]
+    logits, latents = torch.cat([each for each, _ in forced]), [each for _, each in forced]
     rows = []
-    for kind, formats in FORMATS.items():
-        if name and name not in kind:
-            continue
-        model = load(formats, model_name)
-        again = [force(model, text, tokens)[0] for text, tokens in zip(texts, drawn, strict=True)]
-        spoken = [speak(model, text, seed)[1] for seed, text in enumerate(texts)]
-        errors = ErrorCount(0, 0)
-        for text, samples in zip(texts, spoken, strict=True):
-            errors += word_errors(text, recogniser.transcribe(samples, model.sample_rate))
+    for kind in kinds:
+        model = load(FORMATS[kind], model_name)
+        again = [
+            force(model, voice, text, tokens)[0]
+            for text, (tokens, _) in zip(texts, drawn, strict=True)
+        ]
+        spoken = [speak(model, voice, text, seed)[1] for seed, text in enumerate(texts)]
         rows.append(
             {
                 "formats": kind,
+                "sentences": num_sentences,
                 "steps": len(logits),
                 **compare_logits(logits, torch.cat(again)),
-                **compare_vocoders(exact, model, forced[0][1]),
-                "wer": errors.rate,
-                "mean_s": statistics.mean(len(each) / model.sample_rate for each in spoken),
+                **compare_vocoders(exact, model, voice, latents),
+                **compare_speech(texts, spoken, [sound for _, sound in drawn], model.sample_rate),
             }
         )
+        print(f"{kind}: measured", flush=True)
     return rows
 
 
 def main() -> None:
     """Reads the options, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=int, default=20)
+    parser.add_argument("--sentences", type=int, default=20, help=f"2 to {MOST}")
     parser.add_argument("--formats", default="", help="only formats with this in their name")
     parser.add_argument("--model", default="builtin")
+    parser.add_argument("--voice", default="", help="a voice of the model; else its default")
     options = parser.parse_args()
-    rows = measure(options.formats, options.model, options.sentences)
+    if not 2 <= options.sentences <= MOST:
+        parser.error(f"--sentences must be 2 to {MOST}")
+    kinds = [kind for kind in FORMATS if options.formats in kind]
+    rows = measure(kinds, options.model, options.voice, options.sentences)
     for key in rows[0]:
         cells = (row[key] for row in rows)
         texts = (f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in cells)
-        print(f"{key:>16}" + "".join(f"{text:>24}" for text in texts))
+        print(f"{key:>23}" + "".join(f"{text:>24}" for text in texts))
     print(json.dumps(rows))
 
 

@@ -24,10 +24,14 @@ _STOP_S = 60.0
 
 @dataclass
 class Server:
-    """A server that is ready; `ready_s` is how long that took, `model` what it speaks with."""
+    """A server that is ready.
+
+    `ready_s` is how long that took, `model` what it speaks with, `precision` in which formats.
+    """
 
     url: str
     model: str
+    precision: str
     ready_s: float
     process: psutil.Process
     peak_bytes: int = 0
@@ -36,11 +40,6 @@ class Server:
         """Returns the resident bytes of the largest process, which is the engine's worker."""
         family = [self.process, *self.process.children(recursive=True)]
         return max(int(each.memory_info().rss) for each in family)
-
-    def precision(self) -> str:
-        """Returns the number formats it chose."""
-        routes = httpx.get(f"{self.url}/v1/system").json()["routes"]
-        return str(next(route["choice"] for route in routes if route["name"] == "precision"))
 
 
 @contextmanager
@@ -95,8 +94,11 @@ def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
             continue
         if answer.status_code == 200:
             ready_s = time.perf_counter() - began
-            model = httpx.get(f"{url}/v1/system").json()["model"]
-            return Server(url, model, ready_s, psutil.Process(process.pid))
+            told = httpx.get(f"{url}/v1/system").json()
+            precision = next(
+                route["choice"] for route in told["routes"] if route["name"] == "precision"
+            )
+            return Server(url, told["model"], precision, ready_s, psutil.Process(process.pid))
         time.sleep(0.1)
     raise RuntimeError("The server did not become ready; its log says why.")
 

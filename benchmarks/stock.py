@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,13 +16,17 @@ from benchmarks.full_shape import load_stock, make_voice_tensors
 
 
 class Stock:
-    """Stock's model of a stock folder, behind a lock."""
+    """Stock's model behind a lock, with one voice (`gpt_cond_latent`, `speaker_embedding`)."""
 
-    def __init__(self, folder: Path) -> None:
-        self._model = load_stock(folder)
-        voice = make_voice_tensors()
+    def __init__(self, model: Any, voice: Mapping[str, torch.Tensor]) -> None:
+        self._model = model
         self._voice = (voice["gpt_cond_latent"], voice["speaker_embedding"])
         self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, folder: Path) -> Stock:
+        """Loads a stock folder of full shape."""
+        return cls(load_stock(folder), make_voice_tensors())
 
     def speak(self, text: str) -> Reply:
         """Makes a text whole, once the lock is free."""
@@ -42,21 +48,8 @@ class Stock:
         return Reply(text, first_s, time.perf_counter() - began, bytes(2 * num_samples))
 
     def put_load(self, texts: list[str], clients: int) -> Load:
-        """Lets `clients` at once each ask for one text."""
+        """Lets `clients` at once each ask for one text, streamed."""
         began = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
-            replies = list(pool.map(self.speak, [texts[n % len(texts)] for n in range(clients)]))
+            replies = list(pool.map(self.stream, [texts[n % len(texts)] for n in range(clients)]))
         return Load(clients, time.perf_counter() - began, replies)
-
-    def vocode_growing(self, seconds: float, chunk_tokens: int = 20) -> float:
-        """Returns the seconds that stock's streaming vocodes for so much speech.
-
-        At each chunk it vocodes all latents so far (coqui-tts, `Xtts.inference_stream`).
-        """
-        num_tokens = round(seconds * 22050 / 1024)
-        latents = torch.randn(1, num_tokens, 1024, generator=torch.Generator().manual_seed(0))
-        began = time.perf_counter()
-        with torch.inference_mode():
-            for end in range(chunk_tokens, num_tokens + chunk_tokens, chunk_tokens):
-                self._model.hifigan_decoder(latents[:, :end], g=self._voice[1])
-        return time.perf_counter() - began

@@ -2,10 +2,11 @@
 
 Random weights are enough: the tokens must be the same, the sound equal within 1e-3 of its peak, and
 the work is that of the real model. Ours runs twice: in float32, whose tokens are compared, and in
-the formats that `PRECISION=auto` takes here, for time alone. Prints a table and, last, one JSON
-line.
+the formats that `PRECISION=auto` takes here, for time alone. All three in turn, as often as wanted.
+Stock's request is decoding, a second pass of the GPT for the latents, and the vocoder; ours is the
+same request through the scheduler, streamed. Prints a table and, last, one JSON line.
 
-    python -m benchmarks.stock_parity --tokens 64 --runs 3
+    python -m benchmarks.stock_parity --tokens 129 --runs 5
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.engine.formats import choose_cpu_formats
+from app.engine.formats import Formats, choose_cpu_formats
 from app.engine.gpt_weights import matrix_bytes, quantise_state
 from app.engine.scheduler import Scheduler
 from app.engine.types import (
@@ -33,12 +34,25 @@ from app.engine.types import (
     SegmentJob,
     SpeechModel,
 )
-from benchmarks.full_shape import XTTS_V2_ARGS, make_stock
+from benchmarks.full_shape import XTTS_V2_ARGS, make_stock, make_voice_tensors
+from benchmarks.stopwatch import Stopwatch
+from benchmarks.tables import print_table
 
-NUM_TEXT_TOKENS = 40  # a sentence of about 120 characters
+TOKEN_IDS = tuple(range(20, 40)) * 2  # a sentence of about 120 characters
 REPETITION_PENALTY = 10.0
 
 Speech = tuple[list[int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Times:
+    """The runs of one side: median and extremes in seconds, and the median of each stage."""
+
+    median_s: float
+    min_s: float
+    max_s: float
+    s_per_audio_s: float
+    stages_s: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -51,15 +65,12 @@ class Result:
     tokens_equal: bool
     max_relative_difference: float
     audio_s: float
-    stock_s: float
-    float32_s: float
-    fast_s: float
-    fast_precision: str
+    precision: str
+    stock: Times
+    float32: Times
+    fast: Times
     float32_ratio: float
     fast_ratio: float
-    stock_s_per_audio_s: float
-    float32_s_per_audio_s: float
-    fast_s_per_audio_s: float
 
 
 @dataclass(frozen=True)
@@ -73,48 +84,59 @@ class FixedText:
         return list(self.token_ids)
 
 
-def make_voice(dim: int) -> Conditioning:
-    """Returns a made-up voice."""
-    generator = torch.Generator().manual_seed(1)
-    embedding = torch.randn(1, 512, 1, generator=generator)
-    latents = torch.randn(1, 32, dim, generator=generator)
-    return Conditioning(latents, embedding / embedding.norm())
+def make_voice(dim: int = 1024) -> Conditioning:
+    """Returns the made-up voice, with latents of this width."""
+    tensors = make_voice_tensors(dim)
+    return Conditioning(tensors["gpt_cond_latent"], tensors["speaker_embedding"])
 
 
-def speak_stock(stock: Any, voice: Conditioning, num_tokens: int) -> Speech:
+def make_fast(state: Mapping[str, torch.Tensor]) -> tuple[SpeechModel, Formats]:
+    """Returns a full-shape model in the formats that `PRECISION=auto` takes here, and those."""
+    formats = choose_cpu_formats("auto", matrix_bytes(state))
+    parts = quantise_state(state) if formats.gpt == "int8" else {}
+    model = SpeechModel.from_state_dict({**state, **parts}, XTTS_V2_ARGS, formats=formats)
+    return model, formats
+
+
+def speak_stock(stock: Any, voice: Conditioning, num_tokens: int, watch: Stopwatch) -> Speech:
     """Runs `Xtts.inference`; returns the tokens it drew and its samples."""
     codes: list[torch.Tensor] = []
     generate = stock.gpt.generate
 
     def generate_and_keep(*args: Any, **kwargs: Any) -> torch.Tensor:
-        codes.append(generate(*args, **kwargs))
+        with watch("decode"):
+            codes.append(generate(*args, **kwargs))
         return codes[-1]
 
     stock.gpt.generate = generate_and_keep
     try:
-        result = stock.inference(
-            "any",
-            "en",
-            voice.gpt_latents,
-            voice.speaker_embedding,
-            do_sample=False,
-            repetition_penalty=REPETITION_PENALTY,
-            max_new_tokens=num_tokens,
-        )
+        with (
+            watch.on(stock.gpt, "forward", "second pass"),
+            watch.on(stock.hifigan_decoder, "forward", "vocoder"),
+        ):
+            result = stock.inference(
+                "any",
+                "en",
+                voice.gpt_latents,
+                voice.speaker_embedding,
+                do_sample=False,
+                repetition_penalty=REPETITION_PENALTY,
+                max_new_tokens=num_tokens,
+            )
     finally:
         stock.gpt.generate = generate
     return codes[0][0].tolist(), result["wav"]
 
 
 def speak_ours(
-    model: SpeechModel, token_ids: tuple[int, ...], voice: Conditioning, num_tokens: int
+    model: SpeechModel, voice: Conditioning, num_tokens: int, watch: Stopwatch
 ) -> Speech:
     """Runs one job through the scheduler, streamed; returns its tokens and its samples."""
     options = DecodeOptions(
         greedy=True, repetition_penalty=REPETITION_PENALTY, max_tokens=num_tokens
     )
-    scheduler = Scheduler(model)
-    scheduler.submit(SegmentJob("one", token_ids, voice, options))
+    scheduler = Scheduler(model, watch=watch)
+    scheduler.submit(SegmentJob("one", TOKEN_IDS, voice, options))
     tokens: list[int] = []
     chunks = []
     while not scheduler.is_idle:
@@ -126,69 +148,107 @@ def speak_ours(
     return tokens, np.concatenate(chunks)
 
 
-def compare(num_tokens: int, runs: int) -> Result:
-    """Runs both in turn, `runs` times, and compares tokens, samples and median times."""
-    token_ids = tuple(range(300, 300 + NUM_TEXT_TOKENS))
-    stock = make_stock()
-    stock.tokenizer = FixedText(token_ids)
-    stock.gpt.init_gpt_for_inference()
-    stock.gpt.eval()
-    state = stock.state_dict()
-    model = SpeechModel.from_state_dict(state, XTTS_V2_ARGS)
-    formats = choose_cpu_formats("auto", matrix_bytes(state))
-    parts = quantise_state(state) if formats.gpt == "int8" else {}
-    fast = SpeechModel.from_state_dict({**state, **parts}, XTTS_V2_ARGS, formats=formats)
+class Side:
+    """One of those compared: says the sentence, and keeps how long each run took."""
+
+    def __init__(self, name: str, speak: Callable[[Stopwatch], Speech]) -> None:
+        self.name = name
+        self._speak = speak
+        self._runs: list[dict[str, float]] = []
+
+    def run(self, *, is_counted: bool) -> Speech:
+        """Says the sentence once."""
+        watch = Stopwatch()
+        with watch("all"):
+            speech = self._speak(watch)
+        if is_counted:
+            self._runs.append(watch.seconds)
+        return speech
+
+    def times(self, audio_s: float) -> Times:
+        """Returns the figures over all runs, each of `audio_s` seconds of audio."""
+        stages = {key: [run[key] for run in self._runs] for key in self._runs[0]}
+        totals = stages.pop("all")
+        return Times(
+            median_s=statistics.median(totals),
+            min_s=min(totals),
+            max_s=max(totals),
+            s_per_audio_s=statistics.median(totals) / audio_s,
+            stages_s={key: statistics.median(each) for key, each in stages.items()},
+        )
+
+
+def compare(
+    stock: Any, model: SpeechModel, fast: SpeechModel, precision: str, num_tokens: int, runs: int
+) -> Result:
+    """Runs all three in turn, and compares tokens, samples and times.
+
+    Args:
+        stock: stock's model.
+        model: ours in float32, on the same weights.
+        fast: ours in other formats.
+        precision: what those are called.
+        num_tokens: audio tokens of the request.
+        runs: of each; the first of all, which warms up, is not counted.
+    """
     voice = make_voice(model.latent_dim)
-    speak_stock(stock, voice, 4)
-    for each in (model, fast):
-        speak_ours(each, token_ids, voice, 4)
-    stock_times, our_times, fast_times = [], [], []
-    for _ in range(runs):
-        seconds, (stock_tokens, wave) = _timed(lambda: speak_stock(stock, voice, num_tokens))
-        stock_times.append(seconds)
-        seconds, (tokens, samples) = _timed(lambda: speak_ours(model, token_ids, voice, num_tokens))
-        our_times.append(seconds)
-        seconds, _ = _timed(lambda: speak_ours(fast, token_ids, voice, num_tokens))
-        fast_times.append(seconds)
+    ours = [
+        Side(name, partial(speak_ours, each, voice, num_tokens))
+        for name, each in (("float32", model), ("fast", fast))
+    ]
+    sides = [Side("stock", partial(speak_stock, stock, voice, num_tokens)), *ours]
+    spoken: dict[str, Speech] = {}
+    for turn in range(runs + 1):
+        for side in sides:
+            spoken[side.name] = side.run(is_counted=turn > 0)
+    (stock_tokens, wave), (tokens, samples) = spoken["stock"], spoken["float32"]
     num = min(len(wave), len(samples))
     audio_s = len(samples) / model.sample_rate
-    stock_s, float32_s, fast_s = map(statistics.median, (stock_times, our_times, fast_times))
-    difference = float(np.abs(samples[:num] - wave[:num]).max() / np.abs(wave).max())
+    times = {side.name: side.times(audio_s) for side in sides}
     return Result(
         tokens=num_tokens,
         runs=runs,
         threads=torch.get_num_threads(),
         tokens_equal=tokens == stock_tokens and len(samples) >= len(wave),
-        max_relative_difference=difference,
+        max_relative_difference=float(
+            np.abs(samples[:num] - wave[:num]).max() / np.abs(wave).max()
+        ),
         audio_s=audio_s,
-        stock_s=stock_s,
-        float32_s=float32_s,
-        fast_s=fast_s,
-        fast_precision=str(formats),
-        float32_ratio=stock_s / float32_s,
-        fast_ratio=stock_s / fast_s,
-        stock_s_per_audio_s=stock_s / audio_s,
-        float32_s_per_audio_s=float32_s / audio_s,
-        fast_s_per_audio_s=fast_s / audio_s,
+        precision=precision,
+        **times,
+        float32_ratio=times["stock"].median_s / times["float32"].median_s,
+        fast_ratio=times["stock"].median_s / times["fast"].median_s,
     )
-
-
-def _timed(call: Callable[[], Speech]) -> tuple[float, Speech]:
-    began = time.perf_counter()
-    speech = call()
-    return time.perf_counter() - began, speech
 
 
 def main() -> None:
     """Reads the options, compares, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=64, help="audio tokens of the request")
+    parser.add_argument("--tokens", type=int, default=129, help="audio tokens of the request")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; medians are taken")
     options = parser.parse_args()
-    result = compare(options.tokens, options.runs)
-    for name, value in asdict(result).items():
-        print(f"{name:>24}  {value:.6g}" if isinstance(value, float) else f"{name:>24}  {value}")
-    print(json.dumps(asdict(result)))
+    stock = make_stock()
+    stock.tokenizer = FixedText(TOKEN_IDS)
+    stock.gpt.init_gpt_for_inference()
+    stock.gpt.eval()
+    model = SpeechModel.from_state_dict(stock.state_dict(), XTTS_V2_ARGS)
+    fast, formats = make_fast(stock.state_dict())
+    result = compare(stock, model, fast, str(formats), options.tokens, options.runs)
+    found = asdict(result)
+    sides = {name: found[name] for name in ("stock", "float32", "fast")}
+    print_table("one request", [_row(name, times) for name, times in sides.items()])
+    for name, value in found.items():
+        if name not in sides:
+            print(
+                f"{name:>24}  {value:.6g}" if isinstance(value, float) else f"{name:>24}  {value}"
+            )
+    print(json.dumps(found))
+
+
+def _row(name: str, times: dict[str, Any]) -> dict[str, Any]:
+    stages = (f"{stage} {seconds:.2f}" for stage, seconds in times["stages_s"].items())
+    plain = {key: value for key, value in times.items() if key != "stages_s"}
+    return {"side": name, **plain, "stages_s": ", ".join(stages)}
 
 
 if __name__ == "__main__":
