@@ -19,7 +19,6 @@ from app.engine.linear import Linear
 _LARGEST = 127
 # Kernels take activations from 0 to 255, so a row's zero is put in the middle.
 _MIDDLE = 128
-_NEAREST = 0.5  # added before a cast, which cuts off
 
 
 class Int8Weight(NamedTuple):
@@ -54,48 +53,35 @@ class Int8Linear(Linear):
         # torch has no public name for these two; it makes them for its own compiler (inductor)
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
         self._packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
-        self._scales = weight.scales.clone()  # the values' file must not stay open for these
-        self._zeros = torch.zeros(len(weight.scales), dtype=torch.int64)
-        self._shift = None if lowest is None else -lowest
+        num_out, num_in = weight.values.shape
+        self._middle, self._num_steps = (_MIDDLE, 127) if lowest is None else (0, 255)
+        # a row's largest number is so many steps: divided by here, once for all rows
+        self._scales = weight.scales / self._num_steps
+        self._zeros = torch.zeros(num_out, dtype=torch.int64)
+        # tensors, and this one for each input, as torch is slower with plain numbers
+        self._origin = torch.full((num_in,), self._middle + 0.5)
+        self._shift: torch.Tensor | None = None
         self._bias = bias
-        if self._shift is not None:
+        if lowest is not None:
+            self._shift = torch.tensor(-lowest)
             # what the shift adds to every row: known beforehand, so it goes into the bias
             sums = weight.values.sum(dim=1, dtype=torch.int64).double() * weight.scales.double()
-            self._bias = (bias.double() - self._shift * sums).float()
+            self._bias = (bias.double() + lowest * sums).float()
 
     def apply(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns [n, out] float32 for [n, in]; each row's is the same in any company."""
         if self._shift is None:
-            steps, scale = _quantise(rows)
-            middle = _MIDDLE
+            largest = rows.abs().amax(dim=1, keepdim=True)  # a norm would wake threads for it
         else:
-            steps, scale = _quantise_above(rows, self._shift)
-            middle = 0
+            rows = rows + self._shift
+            largest = rows.amax(dim=1, keepdim=True)
+        # the added half makes the cast, which cuts off, round; a row of zeros gets steps worth 0
+        steps = torch.addcdiv(self._origin, rows, largest, value=self._num_steps)
         product = self._multiply(
-            *(steps, 1.0, middle, self._packed, self._scales, self._zeros, None),
-            *(1.0, 0, torch.float32, "none", [], ""),
+            *(steps.to(torch.uint8), 1.0, self._middle, self._packed, self._scales, self._zeros),
+            *(None, 1.0, 0, torch.float32, "none", [], ""),
         )
-        return torch.addcmul(self._bias, product, scale)
-
-
-def _quantise(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns [n, in] uint8 around 128, and what one step is worth in each row, [n, 1].
-
-    A row of zeros has steps worth 0. Numbers that are none make the row's steps worth NaN.
-    """
-    largest = rows.abs().amax(dim=1, keepdim=True)  # a norm would wake threads for it
-    per_unit = _LARGEST / largest
-    steps = (rows * per_unit).add_(_MIDDLE + _NEAREST).to(torch.uint8)
-    return steps, largest * (1 / _LARGEST)
-
-
-def _quantise_above(rows: torch.Tensor, shift: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns [n, in] uint8 of `rows + shift`, none of which is negative; otherwise the same."""
-    above = rows + shift
-    largest = above.amax(dim=1, keepdim=True)
-    per_unit = (2 * _LARGEST + 1) / largest
-    steps = above.mul_(per_unit).add_(_NEAREST).to(torch.uint8)
-    return steps, largest * (1 / (2 * _LARGEST + 1))
+        return torch.addcmul(self._bias, product, largest)
 
 
 @functools.cache
@@ -106,8 +92,8 @@ def has_exact_int8() -> bool:
     """
     try:
         values = torch.full((64, 256), _LARGEST, dtype=torch.int8)
-        linear = Int8Linear(Int8Weight(values, torch.ones(64)), torch.zeros(64), lowest=0.0)
-        product = linear.apply(torch.full((3, 256), 255.0))
+        weight = Int8Weight(values, torch.full((64,), 255.0))
+        product = Int8Linear(weight, torch.zeros(64), lowest=0.0).apply(torch.ones(3, 256))
     except (RuntimeError, AttributeError, NotImplementedError):
         return False  # a torch without oneDNN, or a oneDNN without these kernels
     return bool((product == 255 * _LARGEST * 256).all())

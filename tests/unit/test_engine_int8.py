@@ -84,12 +84,12 @@ def run(scheduler: Scheduler, jobs: list[SegmentJob], every: int = 1) -> Speech:
 def test_sums_are_exact_for_any_rows_and_threads(num_threads: int, num_rows: int) -> None:
     generator = torch.Generator().manual_seed(num_rows)
     values = torch.randint(-127, 128, (96, 512), dtype=torch.int8, generator=generator)
-    linear = Int8Linear(Int8Weight(values, torch.ones(96)), torch.zeros(96))
-    rows = torch.randint(-127, 128, (num_rows, 512), generator=generator).float()
-    rows[:, 0] = 127  # so that one step is worth 1
-    expected = (rows.long() @ values.t().long()).float()
+    linear = Int8Linear(Int8Weight(values, torch.full((96,), 127.0)), torch.zeros(96))
+    rows = torch.randint(-127, 128, (num_rows, 512), generator=generator)
+    rows[:, 0] = 127  # so that the largest number of each is 1
+    expected = (rows @ values.t().long()).float()
     with toy.num_threads(num_threads):
-        assert torch.equal(linear.apply(rows), expected)
+        assert torch.equal(linear.apply(rows.float() / 127), expected)
 
 
 @needs_int8
