@@ -177,3 +177,31 @@ def test_a_bundle_stands_in_for_lost_checkpoints(work_dir: Path, tmp_path: Path)
     name = "gpt.mel_head.weight"
     moved = (before[name].float() - after[name].float()).abs().max()
     assert 0 < moved < 0.05
+
+
+def test_codes_go_on_from_a_bundle_and_its_gpt_learns_them(work_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    text = (TOY / "recipe.toml").read_text(encoding="utf-8")
+    recipe, folder = tmp_path / "recipe", tmp_path / "work"
+    recipe.mkdir()
+    longer = text.replace("[codes]\n", "[codes]\nsteps_from_bundle = 3\n")
+    (recipe / "recipe.toml").write_text(longer, encoding="utf-8")
+    bundle = work_dir / "bundle"
+    stages = ("data", "codes", "gpt", "latents", "decoder", "bundle")
+    found = main(
+        [
+            *("pretrain", str(recipe), "--data-dir", str(HERE / "data"), "--threads", "1"),
+            *("--work-dir", str(folder), "--start-from", str(bundle)),
+            *(part for stage in stages for part in ("--stage", stage)),
+        ]
+    )
+    assert found == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["codes"]["step"] == results["codes"]["steps"] == 3
+    name = "codebook.embed"
+    old, new = (
+        load_file(f / "training" / "dvae.safetensors")[name].float()
+        for f in (bundle, folder / "bundle")
+    )
+    assert 0 < (old - new).norm() < 0.5 * old.norm(), "it starts from the bundle's codebook"

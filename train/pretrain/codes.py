@@ -8,6 +8,7 @@ spoken, which keeps what speech recognition needs in few bits.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,19 @@ class CodesModule(nn.Module):
 
 
 class CodesJob:
-    """Trains the DVAE on random crops of all clips that are not held out."""
+    """Trains the DVAE on random crops of all clips that are not held out.
 
-    def __init__(self, corpus: Corpus, mel_stats: Tensor, part: CodesPart, seed: int) -> None:
+    With `trained`, a DVAE that has its codebook, it goes on from there.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        mel_stats: Tensor,
+        part: CodesPart,
+        seed: int,
+        trained: DiscreteVAE | None = None,
+    ) -> None:
         self._part = part
         self._seed = seed
         self._stats = mel_stats
@@ -81,7 +92,9 @@ class CodesJob:
         self.module = CodesModule(part, len(index))
         self._used = torch.zeros(part.num_codes)
         self._latest = torch.zeros(0, part.codebook_dim)
-        self._laid = False
+        self._laid = trained is not None
+        if trained is not None:
+            self.module.dvae.load_state_dict(trained.state_dict())
 
     def losses(self, step: int, process: int) -> dict[str, Tensor]:
         """Mel distance, commitment and the phoneme head's cross-entropy on one batch."""
@@ -90,9 +103,9 @@ class CodesJob:
         encoded = dvae.encoder(mel)
         losses: dict[str, Tensor] = {}
         quantised, extra = encoded, torch.zeros(())
-        if step >= self._part.warm_steps:
-            if not self._laid:
-                self._lay_codebook()
+        if not self._laid and step >= self._part.warm_steps:
+            self._lay_codebook()
+        if self._laid:
             rows = encoded.float().transpose(1, 2)
             quantised, codes, extra = dvae.codebook(rows)
             quantised = quantised.transpose(1, 2)
@@ -210,11 +223,13 @@ def measure_mel_stats(corpus: Corpus, floor: float) -> Tensor:
 
 
 @torch.no_grad()
-def encode_clips(dvae: DiscreteVAE, corpus: Corpus, mel_stats: Tensor) -> Codes:
-    """Returns the codes of every clip, by its name."""
+def encode_clips(
+    dvae: DiscreteVAE, corpus: Corpus, mel_stats: Tensor, clips: Iterable[Clip] | None = None
+) -> Codes:
+    """Returns the codes of every clip, or of `clips` alone, by name."""
     dvae.eval()
     found: Codes = {}
-    for clip in corpus.clips:
+    for clip in corpus.clips if clips is None else clips:
         mel = torch.from_numpy(corpus.code_mel(clip)) / mel_stats
         codes = dvae.get_codebook_indices(mel.T[None])[0]
         found[clip.name] = codes.to(torch.int16).numpy()

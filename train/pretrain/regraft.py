@@ -25,19 +25,23 @@ _log = logging.getLogger(__name__)
 
 @torch.no_grad()
 def fit_latent_map(
-    new: PackedGpt, old: PackedGpt, source: RowSource, rows: list[Row], seed: int
+    new: tuple[PackedGpt, list[Row]],
+    old: tuple[PackedGpt, list[Row]],
+    source: RowSource,
+    seed: int,
 ) -> tuple[Tensor, Tensor]:
-    """Returns matrix [D, D] and offset [D] that turn latents of `new` into those of `old`."""
-    new.eval()
-    old.eval()
+    """Returns matrix [D, D] and offset [D] that turn latents of `new` into those of `old`.
+
+    Each GPT comes with its rows of the same clips, which differ where the codes went on too.
+    """
     moved: list[Tensor] = []
     wanted: list[Tensor] = []
-    for start in range(0, len(rows), _ROWS_PER_BATCH):
-        part = rows[start : start + _ROWS_PER_BATCH]
+    for start in range(0, len(new[1]), _ROWS_PER_BATCH):
         style = source.style_mels(np.random.default_rng((seed, start)), _STYLE_FRAMES)
-        batch = source.pack(part, None, 0.0)
-        for module, found in ((new, moved), (old, wanted)):
-            latents, _ = module(batch, module.prompt(style))
+        for (module, rows), found in ((new, moved), (old, wanted)):
+            module.eval()
+            part = rows[start : start + _ROWS_PER_BATCH]
+            latents, _ = module(source.pack(part, None, 0.0), module.prompt(style))
             spans = [(len(row.text), row.length) for row in part]
             found += [latents[i, a:b].float() for i, (a, b) in enumerate(spans)]
     return solve_map(torch.cat(moved), torch.cat(wanted))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from TTS.vocoder.models.hifigan_generator import HifiganGenerator
 
 from app.engine.types import Conditioning
 from app.errors import OutputError
@@ -37,6 +39,7 @@ from train.pretrain.regraft import fit_latent_map, regraft
 from train.pretrain.roundtrip import roundtrip_errors
 from train.pretrain.speakers import fit_encoder
 from train.pretrain.trained import (
+    bundle_dvae,
     load_dvae,
     load_generator,
     load_gpt,
@@ -90,10 +93,14 @@ def run_codes(work: Workspace) -> None:
     part = work.recipe.codes
     if work.codes_path.is_file():
         return
+    trained = None
     if work.start_from is not None:
-        save_codes(work.codes_path, encode_clips(load_dvae(work), work.corpus, work.mel_stats))
-        return
-    job = CodesJob(work.corpus, work.mel_stats, part, work.recipe.seed)
+        trained = bundle_dvae(work)
+        if not part.steps_from_bundle:
+            save_codes(work.codes_path, encode_clips(trained, work.corpus, work.mel_stats))
+            return
+        part = part.model_copy(update={"steps": part.steps_from_bundle})
+    job = CodesJob(work.corpus, work.mel_stats, part, work.recipe.seed, trained)
     options = LoopOptions(
         steps=part.steps,
         rate=part.rate,
@@ -187,13 +194,7 @@ def run_decoder(work: Workspace) -> None:
     features = StoredLatents.open(work.folder / "latents", work.recipe.frames_per_code)
     generator = new_generator(work)
     if work.start_from is not None and not list_checkpoints(work.folder / "decoder"):
-        source = _rows(work, held_out=False)
-        rows = _decoder_rows(work, source)
-        rows = rows[:: max(1, len(rows) // _MAPPED_CLIPS)]
-        regraft(
-            generator,
-            *fit_latent_map(load_gpt(work), new_gpt(work), source, rows, work.recipe.seed),
-        )
+        _regraft(work, generator)
     adversary = None
     if part.adversary_steps:
         adversary = Adversary(part, work.accelerator, work.recipe.seed)
@@ -208,6 +209,18 @@ def run_decoder(work: Workspace) -> None:
         budget_s=work.recipe.budget_min.decoder * 60,
     )
     _train(work, "decoder", job, options)
+
+
+def _regraft(work: Workspace, generator: HifiganGenerator) -> None:
+    """Fits the bundle's generator to how far latents and codes have moved since."""
+    source = _rows(work, held_out=False)
+    rows = _decoder_rows(work, source)
+    rows = rows[:: max(1, len(rows) // _MAPPED_CLIPS)]
+    clips = [row.clip for row in rows]
+    codes = encode_clips(bundle_dvae(work), work.corpus, work.mel_stats, clips)
+    old_rows = [replace(row, codes=codes[row.clip.name].astype(np.int64)) for row in rows]
+    old, new = (new_gpt(work), old_rows), (load_gpt(work), rows)
+    regraft(generator, *fit_latent_map(new, old, source, work.recipe.seed))
 
 
 def run_bundle(work: Workspace) -> None:

@@ -26,14 +26,17 @@ from train.pretrain.workspace import Workspace
 def load_dvae(work: Workspace) -> DiscreteVAE:
     """Returns the trained DVAE."""
     if _must_use_bundle(work, "codes"):
-        dvae = build_dvae(work.recipe.codes)
-        dvae.load_state_dict(_bundle_state(work, "training/dvae.safetensors"))
-    else:
-        module = CodesModule(work.recipe.codes, num_phones(work.corpus))
-        module.load_state_dict(stage_state(work, "codes")["module"])
-        dvae = module.dvae
-    dvae.eval()
-    return dvae
+        return bundle_dvae(work)
+    module = CodesModule(work.recipe.codes, num_phones(work.corpus))
+    module.load_state_dict(stage_state(work, "codes")["module"])
+    return module.dvae.eval()
+
+
+def bundle_dvae(work: Workspace) -> DiscreteVAE:
+    """Returns the DVAE of the bundle that the run starts from."""
+    dvae = build_dvae(work.recipe.codes)
+    dvae.load_state_dict(_bundle_state(work, "training/dvae.safetensors"))
+    return dvae.eval()
 
 
 def load_gpt(work: Workspace) -> PackedGpt:
