@@ -75,6 +75,7 @@ class CachePool:
         self._close_gaps()
         if not self._rows:
             self._values = self._allocate(self._max_rows)
+            self._num = self._span = 0
         row = PooledRow(place=len(self._rows), length=num_positions, num_audio=1)
         self._rows.append(weakref.ref(row))
         return row
@@ -108,16 +109,13 @@ class CachePool:
         order = sorted(range(len(rows)), key=lambda index: rows[index].place)
         rows = [rows[index] for index in order]
         self._arrange(rows)
-        self._num = len(rows)
-        self._span = _round_up(max(row.length for row in rows) + 1)
+        self._look_at(len(rows), _round_up(max(row.length for row in rows) + 1))
         for place in range(self._num):
             self._blank(place, self._span)
         lengths = torch.tensor([row.length for row in rows], device=self._device)
         self._where = (torch.arange(len(rows), device=self._device), lengths)
-        # views of all layers at once, as each would cost as much as some arithmetic
-        self._ends = self._values[:, :, 0, :, rows[0].length].unbind(0)
-        seen = self._values[:, :, : self._num, :, : self._span].flatten(2, 3)
-        self._seen = [layer.unbind(0) for layer in seen.unbind(0)]
+        if self._num == 1:
+            self._ends = self._values[:, :, 0, :, rows[0].length].unbind(0)
         future = torch.arange(self._span, device=self._device) > lengths[:, None]
         mask = torch.zeros(future.shape, dtype=self._dtype, device=self._device)
         self._mask = mask.masked_fill_(future, -torch.inf)[:, None, None]
@@ -153,6 +151,17 @@ class CachePool:
         places, lengths = self._where
         self._values[layer][:, places, :, lengths] = qkv[:, 1:].to(self._dtype)
 
+    def _look_at(self, num_rows: int, span: int) -> None:
+        """Makes each layer's keys and values ready to be attended to.
+
+        They stay so for many steps; a view costs as much as some of the arithmetic.
+        """
+        if (num_rows, span) == (self._num, self._span):
+            return
+        self._num, self._span = num_rows, span
+        seen = self._values[:, :, :num_rows, :, :span].flatten(2, 3)
+        self._seen = [layer.unbind(0) for layer in seen.unbind(0)]
+
     def _blank(self, place: int, span: int) -> None:
         """Writes zeros up to `span`: what lies beyond a row's end counts 0 times, if a number."""
         if self._written[place] < span:
@@ -171,6 +180,8 @@ class CachePool:
         self._rows = [weakref.ref(row) for row in sorted(held, key=lambda row: row.place)]
         if not held:
             self._values = self._allocate(0)
+            self._seen, self._ends = (), ()  # they would keep the memory
+            self._num = self._span = 0
             self._written = [0] * self._max_rows
 
     def _move(self, row: PooledRow, place: int) -> None:

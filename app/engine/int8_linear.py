@@ -58,8 +58,7 @@ class Int8Linear(Linear):
         # a row's largest number is so many steps: divided by here, once for all rows
         self._scales = weight.scales / self._num_steps
         self._zeros = torch.zeros(num_out, dtype=torch.int64)
-        # tensors, and this one for each input, as torch is slower with plain numbers
-        self._origin = torch.full((num_in,), self._middle + 0.5)
+        self._origin = _origin(num_in, self._middle + 0.5)
         self._shift: torch.Tensor | None = None
         self._bias = bias
         if lowest is not None:
@@ -82,6 +81,15 @@ class Int8Linear(Linear):
             *(None, 1.0, 0, torch.float32, "none", [], ""),
         )
         return torch.addcmul(self._bias, product, largest)
+
+
+@functools.cache
+def _origin(num_in: int, value: float) -> torch.Tensor:
+    """Returns one value for each input, [in]; torch's kernel is slower where it has one for all.
+
+    All layers share it, so it stays in the processor's cache.
+    """
+    return torch.full((num_in,), value)
 
 
 @functools.cache

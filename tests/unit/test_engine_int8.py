@@ -110,6 +110,24 @@ def test_rounding_stays_within_a_step(lowest: float | None) -> None:
 
 
 @needs_int8
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+@pytest.mark.parametrize(("num_in", "lowest"), [(1024, None), (4096, -0.1701)])
+def test_a_row_of_xtts_width_is_the_same_to_the_bit_in_any_company(
+    num_in: int, lowest: float | None, num_threads: int
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(num_in, 64, generator=generator)
+    rows = torch.randn(33, num_in, generator=generator)
+    if lowest is not None:
+        rows = torch.nn.functional.gelu(rows, approximate="tanh")
+    linear = Int8Linear(Int8Weight.quantise(weight), torch.randn(64, generator=generator), lowest)
+    alone = torch.cat([linear.apply(row[None]) for row in rows])
+    with toy.num_threads(num_threads):
+        for num_rows in (2, 7, 16, 33):
+            assert torch.equal(linear.apply(rows[:num_rows]), alone[:num_rows])
+
+
+@needs_int8
 def test_odd_rows_are_what_they_are() -> None:
     linear = Int8Linear(Int8Weight.quantise(torch.randn(8, 4)), torch.arange(4.0))
     rows = torch.zeros(3, 8)
