@@ -63,7 +63,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
     run_to_end(whole, epochs)
 
     rng = random.Random(11)
-    killed, while_saving, steps_at_kill = 0, 0, []
+    killed, while_saving, with_links, steps_at_kill = 0, 0, 0, []
     for _ in range(KILLS):
         process = start(broken, epochs)
         assert process.stdout is not None
@@ -77,18 +77,24 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path: Path) -> 
             os.killpg(process.pid, signal.SIGKILL)
             killed += 1
             while_saving += any((broken / "out" / "state").glob(".step-*.part"))
+            with_links += any((broken / "out" / "state").glob("beside-*.pt"))
             steps_at_kill.append(last.strip())
         process.wait()
         process.stdout.close()
     run_to_end(broken, epochs)
 
-    print(f"{killed} kills at steps {' '.join(steps_at_kill)}; {while_saving} while saving")
+    print(
+        f"{killed} kills at steps {' '.join(steps_at_kill)} of {epochs} epochs; "
+        f"{while_saving} while saving, {with_links} with weights linked beside a state"
+    )
     assert killed >= KILLS * 0.8
     last_epoch = f"out/checkpoints/checkpoint_epoch_{epochs}.pt"
     one, two = weights_of(whole / last_epoch), weights_of(broken / last_epoch)
     assert list(one) == list(two)
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
-    assert len(list_checkpoints(broken / "out" / "state")) == 2
+    # a finished run needs one state, and what is linked beside it, to be gone on with
+    assert len(list_checkpoints(broken / "out" / "state")) == 1
+    assert len(list((broken / "out" / "state").iterdir())) == 2
     _, *faults = (broken / "stderr.txt").read_text().split("Traceback")
     assert faults == []

@@ -206,3 +206,50 @@ def test_a_checkpoint_keeps_what_its_vocabulary_is_fed_with(tmp_path: Path) -> N
     # its DVAE, and the level of its recordings, lie where preparing looks for them
     assert find_dvae(checkpoint, describe_base(checkpoint)).weights.is_file()
     assert levelling_of(checkpoint) == levelling_of(bundle)
+
+
+def test_after_an_epoch_the_weights_are_not_written_twice(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"num_epochs": 1, "save_every_min": 1e-6}
+    first = run_fit(setup_of(bundle, clips, tmp_path / "linked", **options))
+    (state,) = list_checkpoints(tmp_path / "linked" / "state")
+    (beside,) = (tmp_path / "linked" / "state").glob("beside-*.pt")
+    assert first.checkpoint is not None
+    assert beside.samefile(first.checkpoint)
+
+    def refused(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refused)
+        run_fit(setup_of(bundle, clips, tmp_path / "plain", **options))
+    (plain,) = list_checkpoints(tmp_path / "plain" / "state")
+    # the optimizer's two means, and not the weights as well
+    assert state.stat().st_size < 0.75 * plain.stat().st_size
+
+    # whoever removes the checkpoint takes nothing from the run
+    first.checkpoint.unlink()
+    more = {**options, "num_epochs": 2}
+    one = run_fit(setup_of(bundle, clips, tmp_path / "linked", **more))
+    two = run_fit(setup_of(bundle, clips, tmp_path / "plain", **more))
+    assert one.checkpoint is not None
+    assert two.checkpoint is not None
+    assert one.step > first.step
+    assert equal_weights(one.checkpoint, two.checkpoint)
+
+
+def test_with_8_bit_means_it_goes_on_to_the_same_bits_and_with_others_it_does_not(
+    bundle: Bundle, clips: PreparedClips, tmp_path: Path
+) -> None:
+    options = {"optimizer": "adamw8bit"}
+    whole = run_fit(setup_of(bundle, clips, tmp_path / "whole", **options))
+    run_fit(setup_of(bundle, clips, tmp_path / "broken", **options), Terminator(2))
+    with pytest.raises(SettingsError, match="OPTIMIZER was adamw8bit and is adamw"):
+        run_fit(setup_of(bundle, clips, tmp_path / "broken"))
+    result = run_fit(setup_of(bundle, clips, tmp_path / "broken", **options))
+    assert result.history == whole.history
+    assert whole.checkpoint is not None
+    assert result.checkpoint is not None
+    assert equal_weights(whole.checkpoint, result.checkpoint)
+    assert whole.history[-1]["train"]["loss"] < whole.history[1]["train"]["loss"]

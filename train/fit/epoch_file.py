@@ -9,6 +9,7 @@ has a third of the size of coqui's own.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -47,8 +48,17 @@ def write_companions(folder: Path, bundle: Bundle) -> None:
     for file in _training_files(bundle):
         target = folder / file.relative_to(bundle.folder)
         if not target.exists():
-            with atomic_path(target) as part:
-                shutil.copyfile(file, part)
+            _link_or_copy(file, target)
+
+
+def _link_or_copy(file: Path, target: Path) -> None:
+    """Gives a file a second name, which takes no room, or copies it where that can't be."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), target)
+    except OSError:
+        with atomic_path(target) as part:
+            shutil.copyfile(file, part)
 
 
 def _training_files(bundle: Bundle) -> list[Path]:
@@ -63,7 +73,7 @@ def _training_files(bundle: Bundle) -> list[Path]:
 
 def write_epoch_file(
     path: Path, base: State, network: FitGpt, bundle: Bundle, *, epoch: int, step: int
-) -> Path:
+) -> str:
     """Writes a checkpoint, whole or not at all, straight from the tensors to the disk.
 
     Args:
@@ -73,6 +83,9 @@ def write_epoch_file(
         bundle: the starting model; its licence travels along.
         epoch: counted from 1.
         step: of the optimizer, counted from 1.
+
+    Returns:
+        The file's hex SHA-256.
 
     Raises:
         OutputError: the disk is full or can't be written to; nothing was replaced.
@@ -88,13 +101,13 @@ def write_epoch_file(
     }
     try:
         with atomic_path(path) as part:
-            write_torch(part, content)
+            digest = write_torch(part, content)
     except OSError as error:
         raise OutputError(
             f"{path} can't be written ({error.strerror}): make room or mend the disk, then start "
             "again; training goes on from the state that was saved last."
         ) from error
-    return path
+    return digest
 
 
 def about(bundle: Bundle) -> dict[str, Any]:

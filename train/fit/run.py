@@ -28,8 +28,9 @@ from train.fit.held_out import HeldOut
 from train.fit.network import SLOW_PARTS
 from train.fit.quarantine import FILE_NAME, Quarantine
 from train.fit.result import FitResult
+from train.fit.saving import Saver
 from train.fit.setup import FitSetup
-from train.fit.state import resume, save_state, settings_of
+from train.fit.state import resume, settings_of
 from train.fit.stepper import PROMPT_POSITIONS, Stepper, StepResult, StoppedError, Sums
 from train.optimizers import make_optimizer
 from train.parallel import any_process
@@ -41,8 +42,6 @@ _WEIGHT_DECAY = 0.01
 _MAX_NORM = 1.0
 _LAST_RATE_SHARE = 0.05
 _MAX_REFUSED = 5
-#: At the end of an epoch the state is saved unless saving would take more of the time than this.
-_SAVE_SHARE = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -88,9 +87,7 @@ class FitRun:
             setup.layout,
             options.batch_tokens,
         )
-        self._last_save = time.monotonic()
-        self._save_s = 0.0
-        self._saved_at: tuple[int, int] | None = None
+        self._saver = Saver(setup, self._optimizer, self._sampler, self._quarantine, self._progress)
         self._checkpoint: Path | None = None
         self._stop_asked: Callable[[], bool] = lambda: False
         self._has_begun = False
@@ -107,7 +104,10 @@ class FitRun:
             with stop_on_signals() as asked:
                 self._stop_asked = asked.is_set
                 finished = self._train_on()
-                self._save()
+                if finished:
+                    self._saver.save_last()
+                else:
+                    self._saver.save()
         except BaseException as error:
             self._tell_end(f"ended by an error: {error}")
             raise
@@ -164,8 +164,8 @@ class FitRun:
                 if any_process(self._stop_asked(), self._setup.accelerator):
                     return False
                 self._step(stepper)
-                if time.monotonic() - self._last_save > 60 * options.save_every_min:
-                    self._save_if_possible()
+                if self._saver.is_due():
+                    self._saver.save_if_possible()
         except StoppedError:
             return False
 
@@ -245,7 +245,7 @@ class FitRun:
         train = progress.epoch_sums.means
         path = checkpoint_path(self._setup.checkpoints_dir, epoch)
         if self._setup.accelerator.is_main_process:
-            write_epoch_file(
+            sha256 = write_epoch_file(
                 path,
                 self._setup.base_state,
                 self._setup.network,
@@ -253,6 +253,7 @@ class FitRun:
                 epoch=epoch,
                 step=progress.step,
             )
+            self._saver.epoch_file_written(path, sha256, time.monotonic() - evaluated)
         self._checkpoint = path
         saved = time.monotonic()
         facts = EpochFacts(
@@ -277,8 +278,8 @@ class FitRun:
             facts.seconds,
         )
         self._tell(lambda observer: observer.epoch_done(facts))
-        if time.monotonic() - self._last_save > self._save_s / _SAVE_SHARE:
-            self._save_if_possible()
+        if self._saver.is_due(at_epoch_end=True):
+            self._saver.save_if_possible()
 
     def _evaluate(self) -> dict[str, float]:
         setup = self._setup
@@ -292,7 +293,7 @@ class FitRun:
             for observer in self._observers:
                 word(observer)
         except Exception:
-            self._save_if_possible()
+            self._saver.save_if_possible()
             raise
 
     def _tell_end(self, reason: str) -> None:
@@ -302,29 +303,6 @@ class FitRun:
                 observer.run_ends(reason)
             except Exception:  # noqa: BLE001, PERF203 - the error that ends the run counts more
                 _log.exception("An observer failed at the end of the run.")
-
-    def _save_if_possible(self) -> None:
-        """Saves; on a full disk it says so and the training goes on."""
-        try:
-            self._save()
-        except OutputError as error:
-            self._last_save = time.monotonic()
-            _log.warning(
-                "%s Training goes on; the next try is in %g min.",
-                error.message,
-                self._setup.options.save_every_min,
-            )
-
-    def _save(self) -> None:
-        # the end of the last epoch has often just saved what the end of the run would
-        place = (self._progress.step, len(self._progress.history))
-        if not self._setup.accelerator.is_main_process or self._saved_at == place:
-            return
-        started = time.monotonic()
-        save_state(self._setup, self._optimizer, self._sampler, self._quarantine, self._progress)
-        self._last_save = time.monotonic()
-        self._save_s = self._last_save - started
-        self._saved_at = place
 
     def _plan(self) -> RunPlan:
         setup, options = self._setup, self._setup.options

@@ -8,18 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from app.errors import SettingsError
-from train.checkpoints import load_newest, save_checkpoint
+from train.checkpoints import BESIDE, link_beside, load_newest, save_checkpoint
 from train.data.batches import BatchSampler
 from train.data.prepared import PreparedClips
 from train.fit.lora import load_trained_state, trained_state
 from train.fit.memory import Pieces
+from train.fit.network import PREFIX
 from train.fit.quarantine import Quarantine
 from train.fit.setup import FitSetup
 from train.fit.stepper import Sums
 
-FORMAT = 1
+FORMAT = 2
+#: 1 had the weights in every state.
+_READABLE = (1, FORMAT)
 #: Settings that decide what a saved state means; with others, it can't go on.
 _FIXED = (
     *("BATCH_TOKENS", "TRAIN_SEED", "LORA_RANK", "OPTIMIZER", "COQUI_COMPATIBLE_MASK"),
@@ -60,16 +64,28 @@ def save_state(
     sampler: BatchSampler,
     quarantine: Quarantine,
     progress: Progress,
+    *,
+    weights_in: tuple[Path, str] | None = None,
 ) -> Path:
     """Saves all that a resume needs; the one before it is kept.
+
+    Args:
+        setup: of the run.
+        optimizer: its running means.
+        sampler: the place in the epoch.
+        quarantine: what was put aside.
+        progress: the place in the run.
+        weights_in: a checkpoint that has the weights as they are now, and its SHA-256.
 
     Raises:
         OutputError: the disk is full or can't be written to.
     """
+    linked = link_beside(setup.state_dir, progress.step, *weights_in) if weights_in else None
     state = {
         "format": FORMAT,
         "progress": asdict(progress),
-        "weights": trained_state(setup.network),
+        "weights": {} if linked else trained_state(setup.network),
+        BESIDE: {linked: weights_in[1]} if linked and weights_in else {},
         "optimizer": optimizer.state_dict(),
         "sampler": sampler.state_dict(),
         "quarantine": quarantine.state_dict(),
@@ -96,11 +112,11 @@ def resume(
     state = load_newest(setup.state_dir)
     if state is None:
         return Progress()
-    if state.get("format") != FORMAT:
+    if state.get("format") not in _READABLE:
         raise _other_run(setup, f"it has format {state.get('format')}, not {FORMAT}")
     _compare(setup, state)
     try:
-        load_trained_state(setup.network, state["weights"])
+        load_trained_state(setup.network, _weights_of(setup, state))
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise _other_run(setup, str(error).splitlines()[0]) from error
@@ -121,6 +137,17 @@ def resume(
         progress.trained_s / 60,
     )
     return progress
+
+
+def _weights_of(setup: FitSetup, state: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the weights of a state, or those of the checkpoint that is linked beside it."""
+    weights: dict[str, Tensor] = state["weights"]
+    for name in state.get(BESIDE, {}):
+        path = setup.state_dir / name
+        model = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["model"]
+        wanted = trained_state(setup.network)
+        weights = {key: model[PREFIX + key] for key in wanted if PREFIX + key in model}
+    return weights
 
 
 def _fault(setup: FitSetup, index: int) -> str:

@@ -155,6 +155,8 @@ class Stepper:
                 text, mel, norm = torch.stack((*sums, length.to(sums.dtype))).tolist()
                 if np.isfinite((text, mel, norm)).all():
                     self._optimizer.step()
+                    # evaluation, saving and samples need the room
+                    self._optimizer.zero_grad(set_to_none=True)
                     all_rows = [row for rows in kept for row in rows]
                     done = Sums(text, mel, totals.num_text, totals.num_mel)
                     return StepResult(done, norm, audio_s(all_rows), tuple(put_aside))
