@@ -1,11 +1,13 @@
 """Our fine-tuning beside coqui's GPTTrainer: the same model, clips and machine, in one run.
 
 Each trains in a process of its own, one after the other, several times in turn; medians are taken.
-Each as its own defaults are (coqui's by its LJSpeech recipe) at an equal effective batch, and again
-with equal batches, threads and number format. Epochs after the first count. Prints a
-table and, last, one JSON line.
+Each as its own defaults are (coqui's by its LJSpeech recipe) at an equal effective batch, with our
+options that save memory beside them, and again with equal batches, threads and number format.
+Epochs after the first count. Prints tables and, last, one JSON line.
 
     python -m benchmarks.training_beside_stock --data my_voice --layers 8 --width 512
+
+A long comparison can be made in pieces: `--add-to results.json --only equal --runs 1`.
 """
 
 from __future__ import annotations
@@ -15,16 +17,19 @@ import csv
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks.training_task import EpochMeasured, Measured, TrainingTask
+from app.files import write_atomic
+from benchmarks.training_memory import MemoryWatch
+from benchmarks.training_table import figures, ratios, spreads, table
+from benchmarks.training_task import Measured, TrainingTask
 
 STOCK, OURS = "benchmarks.training_stock", "benchmarks.training_ours"
 MODEL = "benchmarks.training_model"
@@ -33,52 +38,21 @@ CHECKPOINT = "benchmarks.training_checkpoint"
 RECIPE_ROWS = 3
 _PROMPT_POSITIONS = 32
 _OUR_BATCH_TOKENS = 4096
-#: Columns of the table: name, unit, digits.
-_FIGURES = (
-    ("throughput", "s of audio per s", 2),
-    ("cpu_throughput", "s of audio per CPU s", 2),
-    ("epoch_s", "s per epoch, all in", 1),
-    ("peak_mb", "MB of memory at most", 0),
-    ("written_mb", "MB written per epoch", 0),
-    ("left_mb", "MB left on the disk", 0),
-)
+_LORA_RANK = 16
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs to compare."""
+    """Runs to compare: stock's, and one or more ways of ours by their names."""
 
     name: str
     stock: TrainingTask
-    ours: TrainingTask
+    ours: Mapping[str, TrainingTask]
 
-
-def figures(measured: Measured) -> dict[str, float]:
-    """Returns what one run is judged by.
-
-    The first epoch warms caches up and counts for memory and disk only. What is written per epoch
-    is all that was written, the end of the run included, over all epochs.
-    """
-    later: Sequence[EpochMeasured] = measured.epochs[1:] or measured.epochs
-    audio_s = sum(epoch.audio_s for epoch in later)
-    return {
-        "throughput": audio_s / sum(epoch.train_s for epoch in later),
-        "cpu_throughput": audio_s / sum(epoch.train_cpu_s for epoch in later),
-        "epoch_s": statistics.mean(epoch.whole_s for epoch in later),
-        "peak_mb": measured.peak_bytes / 1e6,
-        "written_mb": measured.written_bytes / 1e6 / len(measured.epochs),
-        "left_mb": measured.left_bytes / 1e6,
-        # stock draws clips with replacement: an epoch's audio varies
-        "audio_s_per_epoch": audio_s / len(later),
-        "clips_per_epoch": statistics.mean(epoch.clips for epoch in later),
-        "eval_loss": measured.epochs[-1].eval_loss,
-        "threads": measured.threads,
-    }
-
-
-def medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the median of each figure."""
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+    def jobs(self) -> dict[str, tuple[str, TrainingTask]]:
+        """Returns what each side runs: a module and its task."""
+        ours = {name: (OURS, task) for name, task in self.ours.items()}
+        return {"coqui": (STOCK, self.stock), **ours}
 
 
 def run_child(module: str, task: TrainingTask, folder: Path, *, keep: bool = False) -> Measured:
@@ -88,18 +62,23 @@ def run_child(module: str, task: TrainingTask, folder: Path, *, keep: bool = Fal
     answer.unlink(missing_ok=True)
     shutil.rmtree(task.output, ignore_errors=True)
     Path(task.output).mkdir(parents=True)
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    # as `python -m train` waits; coqui's gains by it too
+    environment = {"GOMP_SPINCOUNT": "10000", **os.environ}
     command = [sys.executable, "-m", module, str(asked), str(answer)]
-    with log.open("w") as stream:
-        done = subprocess.run(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False
-        )
-    if done.returncode or not answer.is_file():
+    with (
+        log.open("w") as stream,
+        subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=environment
+        ) as process,
+        MemoryWatch(process.pid) as memory,
+    ):
+        code = process.wait()
+    if code or not answer.is_file():
         tail = log.read_text(errors="replace")[-3000:]
-        raise SystemExit(f"{module} ended with {done.returncode}:\n{tail}")
+        raise SystemExit(f"{module} ended with {code}:\n{tail}")
     if not keep:
         shutil.rmtree(task.output)
-    return Measured.read(answer)
+    return replace(Measured.read(answer), held_bytes=memory.peak_bytes)
 
 
 def run_module(module: str, *arguments: str) -> str:
@@ -130,7 +109,7 @@ def prepare(task: TrainingTask) -> tuple[Path, float]:
 
 
 def comparisons(task: TrainingTask, threads: int) -> list[Comparison]:
-    """Returns what is compared: at the defaults, and with all equal."""
+    """Returns what is compared: at the defaults and with what saves memory, and with all equal."""
     from train.data.prepared import PreparedClips
 
     clips = PreparedClips.open(Path(task.clips)).side("train")
@@ -138,6 +117,7 @@ def comparisons(task: TrainingTask, threads: int) -> list[Comparison]:
     per_step = min(len(clips), _OUR_BATCH_TOKENS / mean)
     accumulation = max(1, round(per_step / RECIPE_ROWS))
     stock = replace(task, accumulation=accumulation)
+    ours = replace(task, dtype="auto")
     # batches of as many clips as stock's; the longest clips decide, so a little more room
     small = replace(
         task,
@@ -146,31 +126,30 @@ def comparisons(task: TrainingTask, threads: int) -> list[Comparison]:
         accumulation=accumulation,
     )
     equal = replace(stock, threads=threads)
+    options = {
+        "8-bit AdamW": replace(ours, optimizer="adamw8bit"),
+        "LoRA": replace(ours, lora_rank=_LORA_RANK),
+    }
     return [
-        Comparison("defaults, equal effective batch", stock, replace(task, dtype="auto")),
-        Comparison("equal batches, threads, float32", equal, small),
+        Comparison("defaults, equal effective batch", stock, {"ours": ours, **options}),
+        Comparison("equal batches, threads, float32", equal, {"ours": small}),
         Comparison(
             "equal batches, threads, bfloat16",
             replace(equal, dtype="bfloat16"),
-            replace(small, dtype="bfloat16"),
+            {"ours": replace(small, dtype="bfloat16")},
         ),
     ]
 
 
-def show(name: str, stock: Mapping[str, float], ours: Mapping[str, float]) -> None:
-    """Prints one comparison."""
-    print(f"\n{name} (threads: coqui {stock['threads']:.0f}, ours {ours['threads']:.0f})")
-    print(f"{'':>24}{'coqui':>12}{'ours':>12}{'ratio':>8}")
-    for key, unit, digits in _FIGURES:
-        ratio = ours[key] / stock[key]
-        print(f"{unit:>24}{stock[key]:>12.{digits}f}{ours[key]:>12.{digits}f}{ratio:>8.2f}")
-
-
-def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Runs everything and returns it."""
-    subset(options.data, folder / "data", options.clips)
-    run_module(MODEL, str(folder / "model"), str(options.layers), str(options.width))
-    task = TrainingTask(
+def make_task(options: argparse.Namespace, folder: Path) -> TrainingTask:
+    """Makes model and clips in a folder, unless an earlier call has, and returns the task."""
+    if not (folder / "model").exists():
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        subset(options.data, folder / "data", options.clips)
+        part = folder / "model.part"
+        run_module(MODEL, str(part), str(options.layers), str(options.width))
+        part.rename(folder / "model")
+    return TrainingTask(
         model=str(folder / "model"),
         data=str(folder / "data"),
         clips="",
@@ -183,30 +162,56 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, object]:
         batch_tokens=_OUR_BATCH_TOKENS,
         accumulation=1,
     )
+
+
+def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Runs everything and returns it, with what `--add-to` holds of earlier calls."""
+    task = make_task(options, folder)
     if options.full_shape_checkpoint:
         return check_checkpoint(replace(task, dtype="auto"), folder)
     path, prepare_s = prepare(task)
-    found: dict[str, object] = {
-        "layers": options.layers,
-        "width": options.width,
-        "prepare_s": prepare_s,
-    }
+    shape = {"layers": options.layers, "width": options.width, "clips": options.clips}
+    found = read_earlier(options.add_to, shape)
+    found.setdefault("prepare_s", prepare_s)
     for comparison in comparisons(replace(task, clips=str(path)), options.threads):
-        if options.only and not comparison.name.startswith(options.only):
+        if not comparison.name.startswith(options.only):
             continue
-        runs: dict[str, list[dict[str, float]]] = {"stock": [], "ours": []}
+        runs = found["comparisons"].setdefault(comparison.name, {})
         for number in range(options.runs):
-            for who, module, job in (
-                ("stock", STOCK, comparison.stock),
-                ("ours", OURS, comparison.ours),
-            ):
-                runs[who].append(figures(run_child(module, job, folder)))
-                print(f"{comparison.name}, {who} {number + 1}: {runs[who][-1]}", file=sys.stderr)
-        stock, ours = medians(runs["stock"]), medians(runs["ours"])
-        show(comparison.name, stock, ours)
-        ratios = {key: ours[key] / stock[key] for key, *_ in _FIGURES}
-        found[comparison.name] = {"stock": stock, "ours": ours, "ratios": ratios, "runs": runs}
+            for side, (module, job) in comparison.jobs().items():
+                measured = figures(run_child(module, job, folder))
+                runs.setdefault(side, []).append(measured)
+                print(f"{comparison.name}, {side} {number + 1}: {measured}", file=sys.stderr)
+            # after each turn: a call that is stopped loses one at most
+            if options.add_to is not None:
+                write_atomic(options.add_to, json.dumps(found, indent=1).encode())
     return found
+
+
+def read_earlier(path: Path | None, shape: dict[str, int]) -> dict[str, Any]:
+    """Returns the runs of earlier calls, or none; those of other models or clips are refused."""
+    if path is None or not path.exists():
+        return {**shape, "comparisons": {}}
+    found: dict[str, Any] = json.loads(path.read_text())
+    other = {key: found.get(key) for key in shape if found.get(key) != shape[key]}
+    if other:
+        raise SystemExit(f"{path} holds runs with other settings: {other}; name another file.")
+    return found
+
+
+def with_summaries(found: dict[str, Any]) -> dict[str, Any]:
+    """Returns the runs with medians, least and most of each figure, and ratios to stock's."""
+    out: dict[str, Any] = {**found, "summaries": {}}
+    for name, sides in found["comparisons"].items():
+        spread = {side: spreads(runs) for side, runs in sides.items()}
+        out["summaries"][name] = {
+            side: {
+                "figures": {key: asdict(value) for key, value in values.items()},
+                "ratios": ratios(spread["coqui"], values),
+            }
+            for side, values in spread.items()
+        }
+    return out
 
 
 def check_checkpoint(task: TrainingTask, folder: Path) -> dict[str, object]:
@@ -229,6 +234,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="of each; medians are taken")
     parser.add_argument("--threads", type=int, default=2, help="of both, where they are equal")
     parser.add_argument("--only", default="", help="comparisons whose name begins with this")
+    parser.add_argument("--add-to", type=Path, help="file of results; earlier runs in it count too")
+    parser.add_argument("--work-dir", type=Path, help="keeps model and clips for the next call")
     parser.add_argument(
         "--full-shape-checkpoint",
         action="store_true",
@@ -238,8 +245,15 @@ def main() -> None:
     if options.full_shape_checkpoint:
         options.layers, options.width, options.epochs = 30, 1024, 1
     with tempfile.TemporaryDirectory(prefix="training-beside-stock-") as name:
-        result = compare(options, Path(name))
-    print(json.dumps(result))
+        folder = options.work_dir or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        result = compare(options, folder)
+    if options.full_shape_checkpoint:
+        print(json.dumps(result))
+        return
+    for comparison, sides in result["comparisons"].items():
+        print(f"\n{table(comparison, sides)}")
+    print(json.dumps(with_summaries(result)))
 
 
 if __name__ == "__main__":

@@ -75,6 +75,7 @@ def options_of(task: TrainingTask) -> TrainingOptions:
         batch_tokens=task.batch_tokens,
         accumulation=task.accumulation,
         lora_rank=task.lora_rank,
+        optimizer=task.optimizer,
         _env_file=None,
     )
 

@@ -6,9 +6,12 @@ import json
 import os
 import resource
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from train.optimizers import OptimizerKind
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class TrainingTask:
         batch_tokens: positions in a batch of ours.
         accumulation: batches in a step of the optimizer.
         lora_rank: of adapters, of ours; 0: all weights are trained.
+        optimizer: of ours.
     """
 
     model: str
@@ -42,6 +46,7 @@ class TrainingTask:
     batch_tokens: int
     accumulation: int
     lora_rank: int = 0
+    optimizer: OptimizerKind = "adamw"
 
     @classmethod
     def read(cls, path: Path) -> TrainingTask:
@@ -76,10 +81,16 @@ class EpochMeasured:
 
 @dataclass
 class Measured:
-    """What one process found; `peak_bytes` is the most memory it had, loader processes apart."""
+    """What one process found.
+
+    Attributes:
+        peak_bytes: the most it had resident, libraries included, its own processes apart.
+        held_bytes: the most that it and its processes held at once; see `training_memory`.
+    """
 
     epochs: list[EpochMeasured] = field(default_factory=list)
     peak_bytes: int = 0
+    held_bytes: int = 0
     left_bytes: int = 0
     total_s: float = 0.0
     written_bytes: int = 0
@@ -143,8 +154,7 @@ class Meter:
         measured.total_s = time.perf_counter() - self._began
         measured.written_bytes = written_bytes() - self._written
         measured.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        files = (path for path in output.rglob("*") if path.is_file())
-        measured.left_bytes = sum(path.stat().st_size for path in files)
+        measured.left_bytes = left_bytes(output)
         measured.threads = threads
         return measured
 
@@ -158,6 +168,21 @@ class _Moment:
     @classmethod
     def now(cls) -> _Moment:
         return cls(time.perf_counter(), _cpu_s(), written_bytes())
+
+
+def left_bytes(folder: Path) -> int:
+    """Returns what the disk would gain if a folder went.
+
+    A file with several names counts once, and not at all if one of them lies elsewhere.
+    """
+    names: Counter[tuple[int, int]] = Counter()
+    sizes = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            facts = path.stat()
+            names[facts.st_dev, facts.st_ino] += 1
+            sizes[facts.st_dev, facts.st_ino] = (facts.st_size, facts.st_nlink)
+    return sum(size for file, (size, links) in sizes.items() if names[file] == links)
 
 
 def written_bytes() -> int:
