@@ -79,8 +79,7 @@ class TrainingOptions(BaseSettings):
     """Chance with which a layer's output is left out while training, against learning by heart."""
 
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    """`adamw8bit` keeps the optimizer's memory in 8 bits: 2 bytes a weight instead of 8. On an
-    NVIDIA GPU it needs bitsandbytes."""
+    """`adamw8bit`: 2 bytes a weight for running means, not 8; on NVIDIA GPUs by bitsandbytes."""
 
     lora_rank: int = Field(default=0, ge=0)
     """Rank of the adapters that are trained instead of all weights; 0: all weights."""
