@@ -37,19 +37,26 @@ def make_stock(stop_after: int | None = None) -> Any:
 
     torch.manual_seed(0)
     model = Xtts(XttsConfig(model_args=XttsArgs(**XTTS_V2_ARGS)))
-    gpt = model.gpt
     with torch.no_grad():
-        gpt.mel_embedding.weight.normal_(std=0.1)
-        gpt.mel_head.bias[gpt.stop_audio_token] = -100
-        sound = model.hifigan_decoder.waveform_decoder.conv_post.weight
-        # loud enough to be measured, and without a constant part, which no check would let pass
-        sound.sub_(sound.mean(dim=-1, keepdim=True)).mul_(20)
-        if stop_after is not None:
-            sign = torch.randn(gpt.model_dim).sign()
-            gpt.mel_pos_embedding.emb.weight[stop_after - 1 :] += 100 * sign
-            gpt.mel_head.weight[gpt.stop_audio_token] = sign
+        model.gpt.mel_embedding.weight.normal_(std=0.1)
+    make_speakable(model, stop_after)
     torch.nn.Module.eval(model)
     return model
+
+
+@torch.no_grad()
+def make_speakable(model: Any, stop_after: int | None = None, gain: float = 20) -> None:
+    """Makes a random stock model end after so many tokens, or never, and its sound pass checks."""
+    gpt = model.gpt
+    # the stop's own logit comes to about `model_dim` where it is wanted
+    gpt.mel_head.bias[gpt.stop_audio_token] = -min(100, gpt.model_dim // 2)
+    sound = model.hifigan_decoder.waveform_decoder.conv_post.weight
+    # loud enough to be measured, and without a constant part, which no check would let pass
+    sound.sub_(sound.mean(dim=-1, keepdim=True)).mul_(gain)
+    if stop_after is not None:
+        sign = torch.randn(gpt.model_dim).sign()
+        gpt.mel_pos_embedding.emb.weight[stop_after - 1 :] += 100 * sign
+        gpt.mel_head.weight[gpt.stop_audio_token] = sign
 
 
 def write_bundle(folder: Path, stop_after: int) -> Path:

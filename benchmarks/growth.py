@@ -164,6 +164,7 @@ def measure(
         firsts.append(stream_ours(model, voice, [STOCK_CHUNK]).first_s)
         stock_firsts.append(stream_stock(stock, voice, generations[0], 1).elapsed_s[0])
     check = stream_stock(stock, voice, generations[0])
+    print("stock's long generation, which takes minutes ...", flush=True)
     longest = stream_stock(stock, voice, max(generations))
     ours: dict[tuple[int, ...], list[Streamed]] = {}
     for _ in range(runs):

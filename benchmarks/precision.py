@@ -17,6 +17,7 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -159,30 +160,29 @@ def recognise(texts: Sequence[str], spoken: Sequence[np.ndarray], rate: int) -> 
     ]
 
 
-def compare_speech(
-    texts: Sequence[str],
-    spoken: Sequence[np.ndarray],
-    exact: Sequence[np.ndarray],
-    rate: int,
-) -> Row:
-    """Returns word errors and durations of sentences, and by how much they differ from float32's.
+@dataclass(frozen=True)
+class Speech:
+    """Sentences as one format says them: words wrong and wanted, and seconds, of each."""
 
-    Args:
-        texts: what was to be said.
-        spoken: samples of each, in the format in question.
-        exact: the same in float32.
-        rate: samples per second.
-    """
-    errors, wanted = (recognise(texts, each, rate) for each in (spoken, exact))
-    words = statistics.mean(each.units for each in errors)
-    wrong = paired([each.edits for each in errors], [each.edits for each in wanted])
-    seconds = [len(each) / rate for each in spoken]
-    longer = paired(seconds, [len(each) / rate for each in exact])
+    errors: Sequence[ErrorCount]
+    seconds: Sequence[float]
+
+
+def hear(texts: Sequence[str], spoken: Sequence[np.ndarray], rate: int) -> Speech:
+    """Recognises sentences, given as samples at `rate`."""
+    return Speech(recognise(texts, spoken, rate), [len(each) / rate for each in spoken])
+
+
+def compare_speech(given: Speech, exact: Speech) -> Row:
+    """Returns word errors and durations, and by how much they differ from float32's."""
+    words = statistics.mean(each.units for each in given.errors)
+    wrong = paired([each.edits for each in given.errors], [each.edits for each in exact.errors])
+    longer = paired(given.seconds, exact.seconds)
     return {
-        "wer": sum(errors, ErrorCount(0, 0)).rate,
+        "wer": sum(given.errors, ErrorCount(0, 0)).rate,
         "wer_difference": wrong[0] / words,
         "wer_difference_error": wrong[1] / words,
-        "mean_s": statistics.mean(seconds),
+        "mean_s": statistics.mean(given.seconds),
         "mean_s_difference": longer[0],
         "mean_s_difference_error": longer[1],
     }
@@ -197,6 +197,7 @@ def measure(kinds: Sequence[str], model_name: str, voice: str, num_sentences: in
     forced = [
         force(exact, voice, text, tokens) for text, (tokens, _) in zip(texts, drawn, strict=True)
     ]
+    heard = hear(texts, [sound for _, sound in drawn], exact.sample_rate)
     logits, latents = torch.cat([each for each, _ in forced]), [each for _, each in forced]
     rows = []
     for kind in kinds:
@@ -205,7 +206,11 @@ def measure(kinds: Sequence[str], model_name: str, voice: str, num_sentences: in
             force(model, voice, text, tokens)[0]
             for text, (tokens, _) in zip(texts, drawn, strict=True)
         ]
-        spoken = [speak(model, voice, text, seed)[1] for seed, text in enumerate(texts)]
+        if kind == "float32":
+            given = heard
+        else:
+            spoken = [speak(model, voice, text, seed)[1] for seed, text in enumerate(texts)]
+            given = hear(texts, spoken, model.sample_rate)
         rows.append(
             {
                 "formats": kind,
@@ -213,7 +218,7 @@ def measure(kinds: Sequence[str], model_name: str, voice: str, num_sentences: in
                 "steps": len(logits),
                 **compare_logits(logits, torch.cat(again)),
                 **compare_vocoders(exact, model, voice, latents),
-                **compare_speech(texts, spoken, [sound for _, sound in drawn], model.sample_rate),
+                **compare_speech(given, heard),
             }
         )
         print(f"{kind}: measured", flush=True)

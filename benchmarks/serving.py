@@ -87,20 +87,20 @@ def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
     url = next(
         (match[0] for line in process.stdout if (match := re.search(r"http://\S+", line))), ""
     )
-    while url and process.poll() is None and time.perf_counter() < began + _START_S:
-        try:
-            answer = httpx.get(f"{url}/ready")
-        except httpx.TransportError:
-            continue
-        if answer.status_code == 200:
-            ready_s = time.perf_counter() - began
-            told = httpx.get(f"{url}/v1/system").json()
-            precision = next(
-                route["choice"] for route in told["routes"] if route["name"] == "precision"
-            )
-            return Server(url, told["model"], precision, ready_s, psutil.Process(process.pid))
-        time.sleep(0.1)
+    with httpx.Client(base_url=url) as http:
+        while url and process.poll() is None and time.perf_counter() < began + _START_S:
+            with suppress(httpx.TransportError):
+                if http.get("/ready").status_code == 200:
+                    ready_s = time.perf_counter() - began
+                    return _describe(http, psutil.Process(process.pid), ready_s)
+            time.sleep(0.1)
     raise RuntimeError("The server did not become ready; its log says why.")
+
+
+def _describe(http: httpx.Client, process: psutil.Process, ready_s: float) -> Server:
+    told = http.get("/v1/system").json()
+    precision = next(route["choice"] for route in told["routes"] if route["name"] == "precision")
+    return Server(str(http.base_url), told["model"], precision, ready_s, process)
 
 
 def _watch_memory(server: Server, is_over: threading.Event) -> None:

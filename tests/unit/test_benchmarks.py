@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import toy
+from matplotlib import pyplot as plt
 
 from app.engine.types import Conditioning, SpeechModel
+from benchmarks import draw
 from benchmarks.clients import Load, Reply, summarise
 from benchmarks.growth import StockGeneration, measure, stream_ours, stream_stock
 from benchmarks.precision import measure as measure_precision
@@ -161,3 +165,26 @@ def test_precision_of_float32_is_exact() -> None:
     assert row["kl_mean"] == pytest.approx(0, abs=1e-6)
     assert row["wer_difference"] == row["mean_s_difference"] == 0
     assert row["mean_s"] > 0.5
+
+
+def test_pictures_are_drawn_from_json_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"clients": 1, "first_audio_p50_s": 0.3, "first_audio_p95_s": 0.4, "audio_s_per_s": 2.0}
+    stock = [{**row, "stock": kind} for kind in ("whole", "streamed")]
+    long = {"audio_s": 5.0, "stock_s": 30.0, "stock_vocoder_s": 9.0, "ours_s": 3.0}
+    load, growth = tmp_path / "load.txt", tmp_path / "growth.txt"
+    load.write_text(f"a table\n{json.dumps({'full': {'rows': [row], 'stock_rows': stock}})}\n")
+    growth.write_text(json.dumps({"texts": [long], "generations": [long]}))
+    monkeypatch.setattr("sys.argv", ["draw", str(load), str(growth), "--to", str(tmp_path)])
+    draw.main()
+    for name in ("performance-load.png", "performance-growth.png"):
+        picture = plt.imread(tmp_path / name)
+        assert picture.shape[1] > 400
+        assert picture.std() > 0.01, "nothing was drawn"
+
+    load.write_text("Killed\n")
+    with pytest.raises(SystemExit) as ended:
+        draw.main()
+    assert ended.value.code == 2
+    assert "load.txt does not end in" in capsys.readouterr().err
