@@ -95,7 +95,9 @@ def draw_growth(found: Found, to: Path) -> None:
         stock = [0.0, *(row["stock_s"] for row in rows)]
         vocoder = [0.0, *(row["stock_vocoder_s"] for row in rows)]
         ours = [0.0, *(row["ours_s"] for row in rows)]
-        axes.fill_between(audio, 0, vocoder, color=_PALE, alpha=0.6, lw=0, label="its vocoder")
+        axes.fill_between(
+            audio, 0, vocoder, color=_PALE, alpha=0.6, lw=0, label="of that in its vocoder"
+        )
         axes.plot(audio, stock, "s--", color=_RED, label="stock coqui-tts, streamed")
         axes.plot(audio, ours, "o-", color=_BLUE, label="ours, streamed")
         axes.plot([0, audio[-1]], [0, audio[-1]], ":", color=_GREY, label="as long as it sounds")

@@ -1,4 +1,4 @@
-"""A server under the load of 1 to 16 clients, beside stock coqui-tts behind a lock.
+"""A server under the load of 1 to 16 clients, beside stock coqui-tts, one request at a time.
 
 Two servers: one with the built-in voice, whose words are recognised again, and one with a model of
 XTTS-v2's full shape (random weights, sentences of a fixed length), where stock says the same
