@@ -79,13 +79,18 @@ def summarise(loads: Sequence[Load]) -> dict[str, float | int]:
     }
 
 
-def put_load(url: str, voice: str, texts: Sequence[str], clients: int, per_client: int) -> Load:
-    """Lets `clients` at once each send `per_client` streamed requests; texts go round."""
-    return asyncio.run(_put_load(url, voice, texts, clients, per_client))
+def put_load(
+    url: str, voice: str, texts: Sequence[str], clients: int, per_client: int, first: int = 0
+) -> Load:
+    """Lets `clients` at once each send `per_client` streamed requests.
+
+    Texts go round, from number `first` on, and each request's number is its seed.
+    """
+    return asyncio.run(_put_load(url, voice, texts, clients, per_client, first))
 
 
 async def _put_load(
-    url: str, voice: str, texts: Sequence[str], clients: int, per_client: int
+    url: str, voice: str, texts: Sequence[str], clients: int, per_client: int, first: int
 ) -> Load:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, limits=limits) as http:
@@ -93,7 +98,7 @@ async def _put_load(
         async def one_client(client: int) -> list[Reply]:
             replies = []
             for turn in range(per_client):
-                number = client * per_client + turn
+                number = first + client * per_client + turn
                 replies.append(await _speak(http, voice, texts[number % len(texts)], number))
             return replies
 

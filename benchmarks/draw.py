@@ -58,7 +58,7 @@ def draw_load(found: Found, to: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlabel("clients at the same time")
-        axes.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
+        axes.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
         axes.grid(visible=True, which="both", alpha=0.2)
         axes.legend(fontsize=8)
@@ -66,22 +66,17 @@ def draw_load(found: Found, to: Path) -> None:
 
 
 def _draw_stock(rows: list[Found], first: Axes, speed: Axes) -> None:
-    streamed = [row for row in rows if row["stock"] == "streamed"]
-    if streamed:
-        clients = [row["clients"] for row in streamed]
-        firsts = [row["first_audio_p50_s"] for row in streamed]
-        first.plot(
-            clients, firsts, "s--", color=_RED, label="stock coqui-tts, full shape, streamed"
-        )
-        speeds = [row["audio_s_per_s"] for row in streamed]
-        speed.plot(
-            clients, speeds, "s--", color=_RED, label="stock coqui-tts, full shape, streamed"
-        )
-    whole = [row for row in rows if row["stock"] == "whole"]
-    if whole:
-        clients = [row["clients"] for row in whole]
-        speeds = [row["audio_s_per_s"] for row in whole]
-        speed.plot(clients, speeds, "^", color=_PALE, label="stock coqui-tts, full shape, whole")
+    for kind, marker, color in (("streamed", "s", _RED), ("whole", "^", _PALE)):
+        found = [row for row in rows if row["stock"] == kind]
+        if not found:
+            continue
+        label = f"stock coqui-tts, full shape, {kind}"
+        clients = [row["clients"] for row in found]
+        speeds = [row["audio_s_per_s"] for row in found]
+        speed.plot(clients, speeds, f"{marker}--", color=color, label=label)
+        if kind == "streamed":
+            firsts = [row["first_audio_p50_s"] for row in found]
+            first.plot(clients, firsts, f"{marker}--", color=color, label=label)
 
 
 def draw_growth(found: Found, to: Path) -> None:
