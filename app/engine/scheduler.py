@@ -154,17 +154,27 @@ class Scheduler:
         """Returns the waiting job whose turn it is; None where it has to wait for room.
 
         First segments in the order they came; then others, of the request with the fewest rows
-        first, and never into the rows kept for first segments. Nobody overtakes for being small.
+        first, and never into the rows kept for first segments, nor before their own request can be
+        heard. Nobody overtakes for being small.
         """
-        if not self._waiting or len(self._rows) >= self._max_rows:
+        if len(self._rows) >= self._max_rows:
+            return None
+        # a later segment's prefill would come between the request and its first audio
+        unheard = {row.job.group for row in self._rows if self._is_opening(row)}
+        ready = [job for job in self._waiting if not job.priority or job.group not in unheard]
+        if not ready:
             return None
         rows_of = Counter(row.job.group for row in self._rows)
-        job = min(self._waiting, key=lambda job: (job.priority > 0, rows_of[job.group]))
+        job = min(ready, key=lambda job: (job.priority > 0, rows_of[job.group]))
         num_open = self._max_rows - self._max_rows // _ROWS_PER_RESERVED
         num_later = sum(row.job.priority > 0 for row in self._rows)
         if job.priority > 0 and num_later >= num_open:
             return None
         return job if self._has_room(job) else None
+
+    def _is_opening(self, row: JobRow) -> bool:
+        """Says whether a row is a request's first segment whose first chunk nobody has yet."""
+        return row.job.priority == 0 and len(row.tokens) <= self._chunk_tokens[0]
 
     def _has_room(self, job: SegmentJob) -> bool:
         """Says whether the caches of all rows fit their budget, each as long as it may become."""

@@ -337,3 +337,19 @@ def test_an_id_runs_once_at_a_time() -> None:
     run_out(scheduler)
     scheduler.submit(make_job("a", max_tokens=2))
     assert len(run_out(scheduler)["a"].done.tokens) == 2
+
+
+def test_later_segments_do_not_come_between_a_request_and_its_first_audio() -> None:
+    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=5)
+    for index in range(4):
+        scheduler.submit(replace(make_job(f"long{index}", priority=index), group="long"))
+    scheduler.submit(replace(make_job("other", priority=2), group="other"))
+    rows, sounded = [], []
+    for _ in range(9):
+        events = scheduler.step()
+        sounded.append(any(isinstance(event, AudioChunk) for event in events))
+        rows.append([row.job.id for row in scheduler._rows])
+    assert rows[1] == rows[4] == ["long0", "other"], "another request's segment need not wait"
+    assert sounded.index(True) == 4
+    assert rows[5] == ["long0", "other", "long1"]
+    assert len(rows[8]) == 5
