@@ -90,7 +90,7 @@ class CodesPart(_Part):
     """Steps as a plain autoencoder, before the codebook is laid by k-means."""
     steps_from_bundle: int = 0
     """Steps by which a bundle's DVAE is trained on where the run starts from a bundle; its GPT
-    then learns the new codes, most of which still mean what they did. 0: its codes stay."""
+    then learns the new codes. 0: its codes stay."""
     batch: int = 48
     crop_frames: int = 64
     rate: float = 6e-4
