@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 #: Sent in `Ready`; a worker of another version is not spoken to.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +22,7 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float | None = None
+    guidance_scale: float | None = None
     greedy: bool = False
 
 

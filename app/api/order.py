@@ -109,5 +109,6 @@ def _sampling_of(wanted: SpeechRequest) -> Sampling:
         top_k=wanted.top_k,
         top_p=wanted.top_p,
         repetition_penalty=wanted.repetition_penalty,
+        guidance_scale=wanted.guidance_scale,
         greedy=greedy,
     )

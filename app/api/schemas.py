@@ -98,6 +98,12 @@ class SpeechRequest(BaseModel):
     repetition_penalty: float | None = Field(
         default=None, ge=1, le=100, description="Above 1: tokens already used are less likely."
     )
+    guidance_scale: float | None = Field(
+        default=None,
+        ge=1,
+        le=10,
+        description="Above 1: the text counts for more, at twice the work. 1: off.",
+    )
 
 
 class ErrorDetail(BaseModel):

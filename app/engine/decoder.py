@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,18 @@ class StepOutput(NamedTuple):
 
     logits: torch.Tensor
     latents: torch.Tensor
+
+
+class Decoder(Protocol):
+    """Decodes rows: `GptDecoder`, `BatchDecoder`, or `ReferenceDecoder` in their place."""
+
+    def prefill(
+        self, token_ids: Sequence[int], gpt_latents: torch.Tensor
+    ) -> tuple[Any, StepOutput]:
+        """Starts a row."""
+
+    def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> StepOutput:
+        """Moves rows on by one token each."""
 
 
 class GptDecoder:

@@ -8,17 +8,19 @@ beside it, to the bit.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from app.engine.batch_decoder import NUM_VOICE, BatchDecoder
-from app.engine.decoder import GptDecoder, StepOutput
+from app.engine.decoder import Decoder, GptDecoder
 from app.engine.gpt_weights import GptSizes
+from app.engine.guidance import GuidedDecoder
 from app.engine.job_row import JobRow, SampleStream
+from app.engine.native_decoder import NativeDecoder
 from app.engine.reference import ReferenceDecoder, ReferenceVocoder
 from app.engine.types import Event, SegmentJob, SpeechModel
 from app.engine.vocoder import Vocoder
@@ -29,19 +31,8 @@ _MIN_SPEED, _MAX_SPEED = 0.1, 10.0
 # One row in so many is kept for first segments, so that a new request need not wait for the end of
 # somebody's long text.
 _ROWS_PER_RESERVED = 4
+_ROWS_GUIDED = 2  # one with the text, one without
 _NUM_SPECIAL = 3  # positions beside voice, text and audio: start and stop of text, start of audio
-
-
-class Decoder(Protocol):
-    """Decodes rows: `GptDecoder`, `BatchDecoder`, or `ReferenceDecoder` in their place."""
-
-    def prefill(
-        self, token_ids: Sequence[int], gpt_latents: torch.Tensor
-    ) -> tuple[Any, StepOutput]:
-        """Starts a row."""
-
-    def step(self, rows: Sequence[Any], tokens: Sequence[int]) -> StepOutput:
-        """Moves rows on by one token each."""
 
 
 class StageWatch(Protocol):
@@ -60,7 +51,7 @@ class Scheduler:
 
     Args:
         model: what speaks.
-        max_rows: most jobs decoded side by side.
+        max_rows: most rows decoded side by side; a guided job takes two, and may go alone.
         first_chunk_tokens: audio tokens in a job's first chunk of audio.
         chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
         cache_bytes: room for the keys and values of all rows; a row that goes alone may be larger.
@@ -84,7 +75,8 @@ class Scheduler:
         self._max_rows = max_rows
         self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
         self._cache_bytes = cache_bytes
-        self._decoder, self._stream = _make_parts(model, max_rows, fast)
+        decoder, self._stream = _make_parts(model, max(max_rows, _ROWS_GUIDED), fast)
+        self._decoder = GuidedDecoder(decoder)
         self._waiting: list[SegmentJob] = []
         self._rows: list[JobRow] = []
 
@@ -157,8 +149,6 @@ class Scheduler:
         first, and never into the rows kept for first segments, nor before their own request can be
         heard. Nobody overtakes for being small.
         """
-        if len(self._rows) >= self._max_rows:
-            return None
         # a later segment's prefill would come between the request and its first audio
         unheard = {row.job.group for row in self._rows if self._is_opening(row)}
         ready = [job for job in self._waiting if not job.priority or job.group not in unheard]
@@ -166,15 +156,25 @@ class Scheduler:
             return None
         rows_of = Counter(row.job.group for row in self._rows)
         job = min(ready, key=lambda job: (job.priority > 0, rows_of[job.group]))
-        num_open = self._max_rows - self._max_rows // _ROWS_PER_RESERVED
-        num_later = sum(row.job.priority > 0 for row in self._rows)
-        if job.priority > 0 and num_later >= num_open:
-            return None
-        return job if self._has_room(job) else None
+        return job if self._has_row(job) and self._has_room(job) else None
 
     def _is_opening(self, row: JobRow) -> bool:
         """Says whether a row is a request's first segment whose first chunk nobody has yet."""
         return row.job.priority == 0 and len(row.tokens) <= self._chunk_tokens[0]
+
+    def _has_row(self, job: SegmentJob) -> bool:
+        """Says whether a row is free, and for a later segment one that is not kept for first ones.
+
+        A batch without a row takes any job.
+        """
+        wanted = _num_rows(job)
+        if not self._rows:
+            return True
+        if sum(_num_rows(row.job) for row in self._rows) + wanted > self._max_rows:
+            return False
+        num_open = self._max_rows - self._max_rows // _ROWS_PER_RESERVED
+        num_later = sum(_num_rows(row.job) for row in self._rows if row.job.priority > 0)
+        return job.priority == 0 or num_later + wanted <= num_open
 
     def _has_room(self, job: SegmentJob) -> bool:
         """Says whether the caches of all rows fit their budget, each as long as it may become."""
@@ -187,7 +187,9 @@ class Scheduler:
 
     def _admit(self, job: SegmentJob) -> list[Event]:
         with self._watch("prefill"):
-            state, output = self._decoder.prefill(job.token_ids, job.conditioning.gpt_latents)
+            state, output = self._decoder.prefill(
+                job.token_ids, job.conditioning.gpt_latents, job.options.guidance_scale
+            )
         stream = self._stream(job.conditioning.speaker_embedding, job.speed)
         row = JobRow(job, self._model.gpt.sizes, state, stream, self._chunk_tokens)
         self._rows.append(row)
@@ -205,15 +207,22 @@ def _make_parts(
     if not fast:
         return ReferenceDecoder(model.gpt), partial(ReferenceVocoder, model.vocoder)
     stream = Vocoder(model.vocoder).stream
+    if NativeDecoder.fits(model.gpt, model.cache_dtype):
+        return NativeDecoder(model.gpt, model.cache_dtype, max_rows), stream
     if model.gpt.is_int8:
         return BatchDecoder(model.gpt, model.cache_dtype, max_rows), stream
     return GptDecoder(model.gpt), stream
 
 
+def _num_rows(job: SegmentJob) -> int:
+    return 1 if job.options.guidance_scale == 1 else _ROWS_GUIDED
+
+
 def _most_positions(job: SegmentJob, sizes: GptSizes) -> int:
-    """Returns how long a job's row may become."""
+    """Returns how long a job's rows may become, all of them together."""
     most_audio = min(job.options.max_tokens or sizes.max_audio_tokens, sizes.max_audio_tokens)
-    return job.conditioning.gpt_latents.shape[1] + len(job.token_ids) + _NUM_SPECIAL + most_audio
+    either = job.conditioning.gpt_latents.shape[1] + _NUM_SPECIAL + most_audio
+    return len(job.token_ids) + _num_rows(job) * either
 
 
 def _check_job(job: SegmentJob, model: SpeechModel) -> None:

@@ -128,6 +128,9 @@ class DecodeOptions:
     repetition_penalty: float = 10.0
     """0.01 to 100; weakens tokens that were drawn before, 1 leaves them as they are."""
 
+    guidance_scale: float = 1.0
+    """0 to 100; above 1 the text counts for more, at twice the work. 1: as the model has it."""
+
     greedy: bool = False
     """Always the likeliest token."""
 
@@ -141,6 +144,7 @@ class DecodeOptions:
         # beyond these, scores leave the range of float32 and become no numbers
         _check_range("temperature", self.temperature, 0.01, 100)
         _check_range("repetition_penalty", self.repetition_penalty, 0.01, 100)
+        _check_range("guidance_scale", self.guidance_scale, 0, 100)
         _check_range("top_k", self.top_k, 0, None)
         _check_range("top_p", self.top_p, 0, 1)
         _check_range("seed", self.seed, 0, 2**63 - 1)

@@ -33,6 +33,9 @@ class SamplingDefaults(_Strict):
     top_k: int = Field(ge=0)
     top_p: float = Field(gt=0, le=1)
     repetition_penalty: float = Field(gt=0)
+    guidance_scale: float = Field(default=1, ge=1, le=10)
+    """Above 1 the text counts for more than it was trained to, at twice the work (guided sampling);
+    for models that were also trained without texts. Stock coqui-tts has nothing of the kind."""
 
 
 class DecoderSizes(_Strict):

@@ -19,6 +19,8 @@ from app.text.plan import plan_segments
 from app.text.sentences import sentences_for
 
 _FIRST_ID = "warm-up"
+#: What a request may ask for and a model has a default of, as both name it.
+_SAMPLING = ("temperature", "top_k", "top_p", "repetition_penalty", "guidance_scale")
 #: A segment's longest plausible duration may be this many times the audio the model can make in
 #: one go: a calm reader takes half of it. Of the segments of a legal text the small model's 13.8 s
 #: were too short for one in 18 at 200 characters, and for none in 69 at 150 and 120.
@@ -110,15 +112,10 @@ class Planner:
         if seed is not None and not 0 <= seed < SEED_LIMIT:
             raise InputError(f"seed must be from 0 to {SEED_LIMIT - 1}.", param="seed")
         given = {
-            name: value
-            for name in ("temperature", "top_k", "top_p", "repetition_penalty")
-            if (value := getattr(sampling, name)) is not None
+            name: value for name in _SAMPLING if (value := getattr(sampling, name)) is not None
         }
         base = DecodeOptions(
-            temperature=defaults.temperature,
-            top_k=defaults.top_k,
-            top_p=defaults.top_p,
-            repetition_penalty=defaults.repetition_penalty,
+            **{name: getattr(defaults, name) for name in _SAMPLING},
             greedy=sampling.greedy,
             seed=new_seed() if seed is None else seed,
         )

@@ -73,6 +73,8 @@ def error_of(reply: httpx.Response, status: int) -> dict[str, Any]:
         ({"top_p": 1.1}, 400, "top_p", "less than or equal to 1"),
         ({"top_k": 0}, 400, "top_k", "greater than or equal to 1"),
         ({"repetition_penalty": 0}, 400, "repetition_penalty", "greater than or equal to 1"),
+        ({"guidance_scale": 0.5}, 400, "guidance_scale", "greater than or equal to 1"),
+        ({"guidance_scale": 11}, 400, "guidance_scale", "less than or equal to 10"),
     ],
 )
 def test_a_bad_field_is_named(
@@ -93,7 +95,9 @@ def test_a_bad_field_is_named(
     assert not engine.spoken
 
 
-@pytest.mark.parametrize("field", ["speed", "temperature", "top_p", "repetition_penalty"])
+@pytest.mark.parametrize(
+    "field", ["speed", "temperature", "top_p", "repetition_penalty", "guidance_scale"]
+)
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_no_number_that_is_none(call: Call, field: str, number: str) -> None:
     body = f'{{"input": "Hello.", "{field}": {number}}}'

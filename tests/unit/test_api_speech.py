@@ -93,6 +93,7 @@ def test_what_the_worker_is_asked(engine: ScriptedEngine, speak: Speak) -> None:
         top_p=0.9,
         top_k=20,
         repetition_penalty=3,
+        guidance_scale=1.5,
         instructions={"tone": ["any", "thing"]},
         unknown_field=1,
     )
@@ -106,6 +107,7 @@ def test_what_the_worker_is_asked(engine: ScriptedEngine, speak: Speak) -> None:
     assert asked.sampling.top_p == 0.9
     assert asked.sampling.top_k == 20
     assert asked.sampling.repetition_penalty == 3
+    assert asked.sampling.guidance_scale == 1.5
     assert not asked.sampling.greedy
 
 

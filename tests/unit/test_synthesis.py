@@ -136,6 +136,17 @@ def test_unseeded_requests_differ_and_tell_their_seed(synthesizer: Synthesizer) 
     assert pcm_of(again) == pcm_of(first)
 
 
+def test_guidance_is_the_models_unless_asked_for(model: LoadedModel) -> None:
+    def speech(default: float, asked: float | None = None) -> bytes:
+        sampling = model.sampling.model_copy(update={"guidance_scale": default})
+        synthesizer = make_synthesizer(dataclasses.replace(model, sampling=sampling))
+        wanted = request("r", TEXTS[0], seed=5, sampling=Sampling(guidance_scale=asked))
+        return pcm_of(speak(synthesizer, wanted)["r"])
+
+    assert speech(2.0) == speech(1.0, 2.0) != speech(1.0)
+    assert speech(2.0, 1.0) == speech(1.0)
+
+
 def test_a_segment_that_fails_its_checks_is_made_again_with_another_seed(
     model: LoadedModel,
 ) -> None:
@@ -193,6 +204,7 @@ def test_cancel_empties_the_batch_before_the_next_step(synthesizer: Synthesizer)
         ({"seed": -1}, InputError, "seed"),
         ({"sampling": Sampling(temperature=0.0)}, InputError, "temperature"),
         ({"sampling": Sampling(top_p=7.0)}, InputError, "top_p"),
+        ({"sampling": Sampling(guidance_scale=-1.0)}, InputError, "guidance_scale"),
     ],
 )
 def test_bad_requests_leave_nothing_behind(
