@@ -73,6 +73,7 @@ def test_the_bundle_loads_and_speaks(work_dir: Path) -> None:
     bundle = read_folder(work_dir / "bundle", "toy")
     assert bundle.manifest is not None
     assert bundle.manifest.front_end == "phonemes"
+    assert bundle.manifest.sampling.guidance_scale == 1.5
     model = load_model(bundle)
     assert set(model.voices) == {"kathleen"}
     ids = model.tokenizer.encode("How much was it.", "en")
@@ -144,6 +145,19 @@ def test_a_stopped_stage_ends_like_an_unbroken_one(work_dir: Path, tmp_path: Pat
     assert list_checkpoints(tmp_path / "broken")[0].name.startswith("step-00000006")
     for name, value in whole.items():
         assert torch.equal(value, broken[name]), name
+
+
+def test_some_rows_are_trained_without_their_text(work_dir: Path) -> None:
+    from train.pretrain.pipeline import open_workspace
+    from train.pretrain.stages import training_rows
+
+    work = open_workspace(TOY, data_dir=HERE / "data", folder=work_dir)
+    source = training_rows(work)
+    lengths = torch.cat([source.draw(step).text_lengths for step in range(40)])
+    mute = float((lengths == len(("START", "STOP"))).float().mean())
+    assert 0.15 < mute < 0.45
+    again = torch.cat([source.draw(step).text_lengths for step in range(40)])
+    assert torch.equal(lengths, again)
 
 
 def test_stages_stand_in_the_order_of_the_command() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from train.pretrain.corpus import Clip
 from train.pretrain.gpt import code_loss
-from train.pretrain.gpt_batch import Row, make_row
+from train.pretrain.gpt_batch import Row, make_row, without_text
 from train.pretrain.gpt_model import PackedBatch, PackedGpt, build_gpt
 from train.pretrain.recipe import CodesPart, GptPart
 
@@ -111,6 +111,39 @@ def test_guidance_is_low_only_where_attention_is_allowed_to_be(module: PackedGpt
     losses = [float(module(batch, prompt, width)[1]) for width in (0.5, 2.0, 50.0)]
     assert losses[0] > losses[1] > losses[2] > 0
     assert float(module(batch, prompt)[1]) == 0.0
+
+
+@torch.no_grad()
+def test_a_row_without_text_is_what_guided_speech_shows_the_model(module: PackedGpt) -> None:
+    """Its latents are those of stock's forward with no text token between start and stop."""
+    prompt = module.prompt(torch.randn(1, 80, 100))
+    told = row([4, 7, 9, 5], 11, 1)
+    mute = without_text(told)
+    assert mute.text.tolist() == [told.text[0], told.text[-1]]
+    np.testing.assert_array_equal(mute.codes, told.codes)
+    assert (mute.aligned == -1).all()
+    latents, _ = module(pack([mute]), prompt)
+    stock = module.gpt(
+        torch.zeros(1, 0, dtype=torch.long),
+        torch.tensor([0]),
+        torch.cat((torch.from_numpy(told.codes), torch.tensor([CODES + 1])))[None],
+        torch.tensor([12 * module.gpt.code_stride_len]),
+        cond_latents=prompt,
+        return_attentions=False,
+        return_latent=True,
+    )
+    torch.testing.assert_close(latents[:, 2:14], stock, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_dropout_falls_on_training_alone(module: PackedGpt) -> None:
+    batch, prompt = pack([row([4, 5, 6], 12, 1)]), module.prompt(torch.randn(1, 80, 100))
+    dropping = PackedGpt(module.gpt, FRAMES, dropout=0.5)
+    kept, _ = module(batch, prompt)
+    torch.testing.assert_close(dropping.eval()(batch, prompt)[0], kept)
+    dropping.train()
+    assert not torch.allclose(dropping(batch, prompt)[0], kept, atol=1e-2)
+    module.eval()
 
 
 def test_rows_know_the_symbol_spoken_at_each_code() -> None:

@@ -208,6 +208,7 @@ def _manifest(
             top_k=recipe.score.top_k,
             top_p=recipe.score.top_p,
             repetition_penalty=1.0,
+            guidance_scale=recipe.score.guidance_scale,
         ),
         data=[
             DataSource(

@@ -45,6 +45,8 @@ class GptJob:
         batch = self._source.draw(step, process, short_first=self._fresh)
         rng = np.random.default_rng((self._seed, step, process, 1))
         prompt = self.module.prompt(self._source.style_mels(rng, int(rng.integers(*_STYLE_FRAMES))))
+        if self._part.dropout:
+            torch.manual_seed(int(rng.integers(2**63 - 1)))  # so that a resumed run drops the same
         guided = self._fresh and step < self._part.guide_steps
         latents, guide = self.module(batch, prompt, self._part.guide_width if guided else None)
         code = code_loss(self.module, batch, latents)

@@ -6,7 +6,7 @@ network but its row layout (`gpt_model.PackedBatch`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,12 @@ def make_row(
     return Row(clip, speaker, text, codes.astype(np.int64), aligned)
 
 
+def without_text(row: Row) -> Row:
+    """Returns a row whose text is only [START STOP], as guided sampling shows it to the GPT."""
+    unknown = np.full_like(row.aligned, -1.0)
+    return replace(row, text=np.array([START, STOP], dtype=np.int64), aligned=unknown)
+
+
 class RowSource:
     """All rows of one split, and batches of them."""
 
@@ -105,7 +111,13 @@ class RowSource:
         count = max(2, part.tokens // int(self._lengths[bucket].max()))
         chances = self._weights[bucket] / self._weights[bucket].sum()
         picked = rng.choice(bucket, size=count, p=chances)
-        return self.pack([self.rows[i] for i in picked], rng, part.code_noise)
+        rows = [self.rows[i] for i in picked]
+        if part.text_dropout:
+            mute = rng.random(len(rows)) < part.text_dropout
+            rows = [
+                without_text(row) if drop else row for row, drop in zip(rows, mute, strict=True)
+            ]
+        return self.pack(rows, rng, part.code_noise)
 
     def _allowed(self, step: int) -> list[npt.NDArray[np.int64]]:
         share = step / self._recipe.gpt.steps

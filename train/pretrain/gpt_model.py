@@ -3,7 +3,8 @@
 The module that is trained and saved is coqui's `GPT`; this one runs it on rows packed as
 [text | codes] with padding only at the end, and computes the 32 conditioning positions once per
 speaker: they come first and attention is causal, so every row of a speaker can share their keys
-and values. A test holds it to coqui's own forward. Dropout is left out.
+and values. A test holds it to coqui's own forward. Dropout falls on what each block adds, and not
+on attention or on the shared conditioning.
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ class PackedGpt(nn.Module):
     The mel head is for training only: it makes the latents carry what the decoder needs.
     """
 
-    def __init__(self, gpt: GPT, frames_per_code: int) -> None:
+    def __init__(self, gpt: GPT, frames_per_code: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.gpt = gpt
+        self._dropout = dropout
         self.mel_out = nn.Linear(gpt.model_dim, NUM_MELS * frames_per_code)
 
     def prompt(self, mels: Tensor) -> Tensor:
@@ -121,7 +123,9 @@ class PackedGpt(nn.Module):
             scores = _scores(query, key, mask)
             if band is not None and i in _GUIDED_LAYERS:
                 guide = guide + _guide_loss(scores, band, before)
-            hidden = _finish(block, hidden, scores.softmax(-1).to(value.dtype) @ value)
+            drop = self._dropout if self.training else 0.0
+            mixed = scores.softmax(-1).to(value.dtype) @ value
+            hidden = _finish(block, hidden, mixed, drop)
             if i + 1 < gpt.layers:
                 mixed = F.scaled_dot_product_attention(
                     prompt_query, prompt_key, prompt_value, is_causal=True
@@ -139,13 +143,13 @@ def _project(block: Any, hidden: Tensor, heads: int) -> tuple[Tensor, Tensor, Te
     return query, key, value
 
 
-def _finish(block: Any, hidden: Tensor, mixed: Tensor) -> Tensor:
+def _finish(block: Any, hidden: Tensor, mixed: Tensor, drop: float = 0.0) -> Tensor:
     joined = mixed.transpose(1, 2).flatten(2)
     attn, mlp = block.attn.c_proj, block.mlp
-    hidden = hidden + F.linear(joined, attn.weight.T, attn.bias)
+    hidden = hidden + F.dropout(F.linear(joined, attn.weight.T, attn.bias), drop)
     inner = F.linear(block.ln_2(hidden), mlp.c_fc.weight.T, mlp.c_fc.bias)
     inner = F.gelu(inner, approximate="tanh")  # GPT-2's gelu_new
-    return hidden + F.linear(inner, mlp.c_proj.weight.T, mlp.c_proj.bias)
+    return hidden + F.dropout(F.linear(inner, mlp.c_proj.weight.T, mlp.c_proj.bias), drop)
 
 
 def _guide_band(batch: PackedBatch, width: float) -> tuple[Tensor, Tensor]:

@@ -119,6 +119,10 @@ class GptPart(_Part):
     """Tokens in one step: text, codes and padding."""
     code_noise: float = 0.15
     """Share of the input codes that are replaced at random."""
+    dropout: float = 0.0
+    """Share of each block's output that is left out while training."""
+    text_dropout: float = 0.0
+    """Share of the rows that are trained without their text, for guided sampling."""
     mel_weight: float = 0.5
     """Weight of drawing the mel of each code from its latent; the decoder lives on it."""
     guide_weight: float = 0.3
@@ -164,6 +168,8 @@ class ScorePart(_Part):
     temperature: float = 0.7
     top_k: int = 50
     top_p: float = 0.9
+    guidance_scale: float = 1.0
+    """Above 1 the text counts for more; wants `[gpt] text_dropout`."""
 
 
 class Budgets(_Part):

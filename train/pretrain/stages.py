@@ -271,9 +271,14 @@ STAGES: dict[str, Callable[[Workspace], None]] = {
 
 def gpt_job(work: Workspace) -> GptJob:
     """Returns the untrained GPT with its batches."""
-    source = _rows(work, held_out=False, altered=True)
+    source = training_rows(work)
     fresh = work.start_from is None
     return GptJob(new_gpt(work), source, work.recipe.gpt, work.recipe.seed, fresh=fresh)
+
+
+def training_rows(work: Workspace) -> RowSource:
+    """Returns what the GPT learns from: every clip, at every speed."""
+    return _rows(work, held_out=False, altered=True)
 
 
 def _rows(work: Workspace, *, held_out: bool, altered: bool = False) -> RowSource:

@@ -91,7 +91,7 @@ def new_gpt(work: Workspace) -> PackedGpt:
     torch.manual_seed(work.recipe.seed)
     recipe = work.recipe
     gpt = build_gpt(recipe.gpt, recipe.codes, work.vocabulary.num_tokens)
-    module = PackedGpt(gpt, recipe.frames_per_code)
+    module = PackedGpt(gpt, recipe.frames_per_code, recipe.gpt.dropout)
     if work.start_from is not None:
         gpt.load_state_dict(_under(_bundle_state(work, "model.safetensors"), "gpt."))
         module.mel_out.load_state_dict(_bundle_state(work, "training/mel_out.safetensors"))
