@@ -19,7 +19,7 @@ from app.engine.decoder import (
     project_qkv,
     read_out,
 )
-from app.engine.gpt_weights import GptWeights
+from app.engine.gpt_weights import GptSizes, GptWeights
 
 NUM_VOICE = 32  # latents of the perceiver (coqui-tts, gpt.py, PerceiverResampler num_latents)
 _NUM_SPECIAL = 3  # start and stop of the text, start of the audio
@@ -43,9 +43,8 @@ class BatchDecoder:
         num_voice: int = NUM_VOICE,
     ) -> None:
         self._weights = weights
-        sizes = weights.sizes
-        longest = num_voice + sizes.max_text_tokens + _NUM_SPECIAL + sizes.max_audio_tokens
-        self._pool = CachePool(sizes, max_rows, longest, cache_dtype, weights.device)
+        longest = longest_row(weights.sizes, num_voice)
+        self._pool = CachePool(weights.sizes, max_rows, longest, cache_dtype, weights.device)
 
     @property
     def cache_bytes(self) -> int:
@@ -80,3 +79,8 @@ class BatchDecoder:
         if order != sorted(order):
             hidden = hidden[torch.tensor(order, device=hidden.device).argsort()]
         return read_out(hidden, weights)
+
+
+def longest_row(sizes: GptSizes, num_voice: int = NUM_VOICE) -> int:
+    """Returns how many positions a row of a model can have at most."""
+    return num_voice + sizes.max_text_tokens + _NUM_SPECIAL + sizes.max_audio_tokens

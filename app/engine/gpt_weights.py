@@ -15,6 +15,7 @@ import torch
 
 from app.engine.int8_linear import Int8Linear, Int8Weight
 from app.engine.linear import Linear, make_linear
+from app.engine.native_linear import NativeLinear, make_int8_linear
 from app.engine.weight_reader import WeightReader, read_size
 from app.errors import ModelFileError
 
@@ -157,7 +158,7 @@ class GptWeights:
     @property
     def is_int8(self) -> bool:
         """True where the layers' matrices are of 8-bit whole numbers."""
-        return isinstance(self.layers[0].qkv, Int8Linear)
+        return isinstance(self.layers[0].qkv, Int8Linear | NativeLinear)
 
     @classmethod
     def from_state_dict(
@@ -213,7 +214,7 @@ def _read_linear(
         return make_linear(reader.take(weight, num_in, num_out), bias)
     values = reader.take_as(torch.int8, weight + INT8_VALUES, num_out, num_in)
     scales = reader.take(weight + INT8_SCALES, num_out)
-    return Int8Linear(Int8Weight(values, scales), bias, lowest)
+    return make_int8_linear(Int8Weight(values, scales), bias, lowest)
 
 
 def matrix_bytes(state: Mapping[str, torch.Tensor]) -> int:
