@@ -9,11 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from train.pretrain.adversary import Adversary
-from train.pretrain.discriminators import Discriminators
-from train.pretrain.recipe import DecoderPart
+from train.decoder.adversary import Adversary
+from train.decoder.discriminators import Discriminators
 
-PART = DecoderPart(adversary_channels=4, adversary_rate=2e-3)
 SAMPLES = 4096
 
 
@@ -31,7 +29,7 @@ def hiss(seed: int) -> Tensor:
 
 @pytest.fixture
 def adversary() -> Adversary:
-    return Adversary(PART, Accelerator(cpu=True), seed=1)
+    return Adversary(Accelerator(cpu=True), seed=1, channels=4, rate=2e-3)
 
 
 def test_it_learns_to_tell_noise_from_tones(adversary: Adversary) -> None:
@@ -58,7 +56,7 @@ def test_its_gradients_reach_the_decoder_and_not_the_discriminators(adversary: A
 
 def test_a_resumed_adversary_judges_and_learns_as_the_unbroken_one(adversary: Adversary) -> None:
     adversary.teach(hiss(0), tones(0))
-    other = Adversary(PART, Accelerator(cpu=True), seed=2)
+    other = Adversary(Accelerator(cpu=True), seed=2, channels=4, rate=2e-3)
     other.load_state(deepcopy(adversary.state()))
     for both in (0, 1):
         losses = [float(one.teach(hiss(both), tones(both))) for one in (adversary, other)]

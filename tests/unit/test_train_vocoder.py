@@ -7,15 +7,17 @@ import torch
 from torch import nn
 from TTS.tts.layers.xtts.hifigan_decoder import HifiDecoder
 
-from train.pretrain.decoder import _cut
+from train.decoder.generator import stretched_samples
+from train.decoder.job import cut
+from train.mels import HOP
 from train.pretrain.recipe import DecoderPart
 from train.pretrain.vocoder import (
     build_generator,
+    code_scales,
     decoder_arguments,
     graft,
     speaker_vectors,
     stretch,
-    stretched_samples,
 )
 from train.spectral import SpectralDistance
 
@@ -33,7 +35,7 @@ def test_our_path_is_that_of_stock_hifi_decoder() -> None:
     latents, vector = torch.randn(1, 17, 24), torch.randn(1, 512, 1)
     ours = generator(stretch(latents.transpose(1, 2), 2), vector)
     torch.testing.assert_close(ours, stock(latents, g=vector))
-    assert ours.shape[-1] == stretched_samples(17, 2)
+    assert ours.shape[-1] == stretched_samples(17, code_scales(2), HOP)
 
 
 @torch.no_grad()
@@ -77,6 +79,6 @@ def test_spectral_distance_has_a_finite_gradient_at_silence() -> None:
 
 def test_cuts_beyond_the_edges_are_silence() -> None:
     audio = np.arange(1, 6, dtype=np.float32)
-    np.testing.assert_array_equal(_cut(audio, -2, 4), [0, 0, 1, 2])
-    np.testing.assert_array_equal(_cut(audio, 3, 4), [4, 5, 0, 0])
-    np.testing.assert_array_equal(_cut(audio, 1, 3), [2, 3, 4])
+    np.testing.assert_array_equal(cut(audio, -2, 4), [0, 0, 1, 2])
+    np.testing.assert_array_equal(cut(audio, 3, 4), [4, 5, 0, 0])
+    np.testing.assert_array_equal(cut(audio, 1, 3), [2, 3, 4])

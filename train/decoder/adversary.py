@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 
+from train.decoder.discriminators import Discriminators
 from train.parallel import average_gradients
-from train.pretrain.discriminators import Discriminators
-from train.pretrain.recipe import DecoderPart
 
 #: HiFi-GAN's.
 _BETAS = (0.8, 0.99)
@@ -25,15 +24,22 @@ _FEATURE_WEIGHT = 2.0
 
 
 class Adversary:
-    """The discriminators with their own optimizer; the decoder's loop knows nothing of either."""
+    """The discriminators with their own optimizer; the decoder's loop knows nothing of either.
 
-    def __init__(self, part: DecoderPart, accelerator: Accelerator, seed: int) -> None:
+    Args:
+        accelerator: of the training.
+        seed: of the untrained discriminators.
+        channels: of their first layers.
+        rate: learning rate.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, seed: int, channels: int = 16, rate: float = 4e-4
+    ) -> None:
         torch.manual_seed(seed)
         self._accelerator = accelerator
-        self._networks = Discriminators(part.adversary_channels).to(accelerator.device)
-        self._optimizer = torch.optim.AdamW(
-            self._networks.parameters(), lr=part.adversary_rate, betas=_BETAS
-        )
+        self._networks = Discriminators(channels).to(accelerator.device)
+        self._optimizer = torch.optim.AdamW(self._networks.parameters(), lr=rate, betas=_BETAS)
 
     def teach(self, made: Tensor, wanted: Tensor) -> Tensor:
         """Makes one step of the discriminators on waveforms [rows, samples]; returns their loss."""

@@ -1,10 +1,8 @@
-"""The decoder stage: a HiFi-GAN trained on true mel blocks, then on GPT latents.
-
-The last steps may have an adversary beside the spectral distances (`adversary`).
+"""What the decoder stage learns from: true mel blocks first, then GPT latents.
 
 Latent k has heard code k - 1, so it is taught the audio of that code: the decoder never has to
-guess, and speech starts one code (23 ms at stride 512) late. Knows segments and losses; the
-network is `vocoder`.
+guess, and speech starts one code (23 ms at stride 512) late. Knows the corpus; segments and losses
+are `train.decoder.job`'s.
 """
 
 from __future__ import annotations
@@ -14,17 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from train.mels import MEL_RATE
-from train.pretrain.adversary import Adversary
-from train.pretrain.corpus import AUDIO_RATE, Clip, Corpus
-from train.pretrain.recipe import DecoderPart
-from train.pretrain.vocoder import stretch, stretched_samples
-from train.spectral import SpectralDistance
+from train.decoder.job import ClipParts
+from train.pretrain.corpus import Clip, Corpus
 
-_STFT_WEIGHT, _MEL_WEIGHT = 1.0, 2.0
 #: Largest spread of the noise on true mel blocks, which stand in for drawn ones.
 _MEL_NOISE = 0.15
 
@@ -58,84 +50,38 @@ class MelBlocks:
         return blocks + spread * rng.standard_normal(blocks.shape).astype(np.float32)
 
 
-class DecoderJob:
-    """Trains a generator on random segments."""
+class CorpusClips:
+    """The corpus as a source of segments (`train.decoder.job.ClipSource`).
+
+    Args:
+        corpus: of the recipe.
+        clips: to learn from; those of fewer than `shortest` mel frames are left out.
+        shortest: in mel frames.
+        weights: how often each speaker's clips are drawn.
+        source: of features.
+        speakers: [speakers, 512], a vector for each of the corpus's speakers.
+    """
 
     def __init__(
         self,
-        generator: nn.Module,
         corpus: Corpus,
         clips: list[Clip],
+        shortest: int,
         weights: dict[str, float],
         source: FeatureSource,
         speakers: Tensor,
-        part: DecoderPart,
-        frames_per_code: int,
-        seed: int,
-        adversary: Adversary | None = None,
-        adversary_from: int = 0,
     ) -> None:
-        self.module = generator
-        self._adversary = adversary
-        self._adversary_from = adversary_from
         self._corpus = corpus
         self._source = source
-        self._vectors = speakers
-        self._part = part
-        self._per_code = frames_per_code
-        self._seed = seed
-        self._names = corpus.speakers
-        shortest = (part.segment_codes + 1) * frames_per_code
+        self._vectors = speakers.numpy()
         self._clips = [clip for clip in clips if clip.num_frames >= shortest]
         mass = np.array([weights[clip.speaker] * clip.num_frames for clip in self._clips])
-        self._chances = mass / mass.sum()
-        self._distance = SpectralDistance(AUDIO_RATE, _STFT_WEIGHT, _MEL_WEIGHT)
+        self.chances = mass / mass.sum()
+        self.delay = source.delay
 
-    def losses(self, step: int, process: int) -> dict[str, Tensor]:
-        """Spectral distances of one batch of segments, and what the adversary noticed."""
-        features, wanted, vectors = self._batch(step, process)
-        made = self.module(stretch(features, self._per_code), vectors[..., None])
-        with torch.autocast(features.device.type, enabled=False):
-            found = self._distance(made.float()[:, 0], wanted)
-            total = found["spectral"]
-            if self._adversary is not None and step >= self._adversary_from:
-                found["discriminators"] = self._adversary.teach(made.float()[:, 0], wanted)
-                found |= self._adversary.judge(made.float()[:, 0], wanted)
-                total = total + self._part.adversary_weight * found["adversary"]
-        return {"loss": total, **found}
-
-    def after_step(self, step: int) -> None:
-        """Nothing to do."""
-
-    def extra_state(self) -> dict[str, Any]:
-        """Returns the adversary's state, where there is one."""
-        return self._adversary.state() if self._adversary is not None else {}
-
-    def load_extra_state(self, state: dict[str, Any]) -> None:
-        """Takes back `extra_state`; an adversary that came later starts afresh."""
-        if self._adversary is not None and state:
-            self._adversary.load_state(state)
-
-    def _batch(self, step: int, process: int) -> tuple[Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self._seed, step, process))
-        size = self._part.segment_codes
-        samples = stretched_samples(size, self._per_code)
-        code_s = 256 * self._per_code / MEL_RATE
-        features, audio, speakers = [], [], []
-        for i in rng.choice(len(self._clips), size=self._part.batch, p=self._chances):
-            clip = self._clips[i]
-            found = self._source.features(clip, rng)
-            start = int(rng.integers(len(found) - size + 1))
-            first = round((start - self._source.delay) * code_s * AUDIO_RATE)
-            features.append(found[start : start + size])
-            audio.append(_cut(self._corpus.audio(clip), first, samples))
-            speakers.append(self._names.index(clip.speaker))
-        fed = torch.from_numpy(np.stack(features)).transpose(1, 2)
-        return fed, torch.from_numpy(np.stack(audio)), self._vectors[speakers]
-
-
-def _cut(audio: Features, first: int, count: int) -> Features:
-    """Returns `count` samples from `first` on, silence where there are none."""
-    part = audio[max(0, first) : max(0, first + count)]
-    before = max(0, -first)
-    return np.pad(part, (before, count - before - len(part)))
+    def read(self, index: int, rng: np.random.Generator) -> ClipParts:
+        """Returns a clip with its features."""
+        clip = self._clips[index]
+        features = self._source.features(clip, rng)
+        vector = self._vectors[self._corpus.speakers.index(clip.speaker)]
+        return ClipParts(features, self._corpus.audio(clip), vector)

@@ -20,17 +20,18 @@ from app.engine.types import Conditioning
 from app.errors import OutputError
 from app.files import write_atomic
 from train.checkpoints import list_checkpoints
+from train.decoder.adversary import Adversary
+from train.decoder.job import DecoderJob, SegmentPlan
 from train.loop import Job, LoopOptions, Outcome, fit
-from train.pretrain.adversary import Adversary
 from train.pretrain.bundle import BundleParts, write_bundle
 from train.pretrain.codes import (
     CodesJob,
     encode_clips,
     save_codes,
 )
-from train.pretrain.corpus import corpus_exists
+from train.pretrain.corpus import AUDIO_RATE, corpus_exists
 from train.pretrain.data import prepare
-from train.pretrain.decoder import DecoderJob, FeatureSource, MelBlocks
+from train.pretrain.decoder import CorpusClips, FeatureSource, MelBlocks
 from train.pretrain.gpt import SLOW_PARTS, GptJob, text_gap
 from train.pretrain.gpt_batch import Row, RowSource
 from train.pretrain.gpt_model import PackedGpt
@@ -48,7 +49,7 @@ from train.pretrain.trained import (
     stage_state,
 )
 from train.pretrain.vocabulary import write_vocabulary
-from train.pretrain.vocoder import build_generator, speaker_vectors
+from train.pretrain.vocoder import build_generator, code_scales, speaker_vectors
 from train.pretrain.workspace import Workspace
 
 _DECODER_BETAS = (0.8, 0.99)  # HiFi-GAN's
@@ -197,7 +198,9 @@ def run_decoder(work: Workspace) -> None:
         _regraft(work, generator)
     adversary = None
     if part.adversary_steps:
-        adversary = Adversary(part, work.accelerator, work.recipe.seed)
+        adversary = Adversary(
+            work.accelerator, work.recipe.seed, part.adversary_channels, part.adversary_rate
+        )
     job = _decoder_job(work, generator, features, set(features.places), adversary)
     options = LoopOptions(
         steps=part.latent_steps,
@@ -303,20 +306,26 @@ def _decoder_job(
     names: set[str] | None = None,
     adversary: Adversary | None = None,
 ) -> DecoderJob:
+    recipe, part = work.recipe, work.recipe.decoder
     clips = work.corpus.select(held_out=False)
-    return DecoderJob(
-        generator,
+    corpus_clips = CorpusClips(
         work.corpus,
         [clip for clip in clips if names is None or clip.name in names],
+        (part.segment_codes + 1) * recipe.frames_per_code,
         work.weights,
         source,
-        speaker_vectors(len(work.corpus.speakers), work.recipe.seed),
-        work.recipe.decoder,
-        work.recipe.frames_per_code,
-        work.recipe.seed,
-        adversary,
-        work.recipe.decoder.latent_steps - work.recipe.decoder.adversary_steps,
+        speaker_vectors(len(work.corpus.speakers), recipe.seed),
     )
+    plan = SegmentPlan(
+        batch=part.batch,
+        codes=part.segment_codes,
+        scales=code_scales(recipe.frames_per_code),
+        sample_rate=AUDIO_RATE,
+        seed=recipe.seed,
+        adversary_from=part.latent_steps - part.adversary_steps,
+        adversary_weight=part.adversary_weight,
+    )
+    return DecoderJob(generator, corpus_clips, plan, adversary)
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The decoder's network: coqui's HiFi-GAN generator at a recipe's sizes.
 
-Knows the arguments of stock `HifiDecoder`, how it stretches latents in time, and how a generator
-that was trained on mel blocks is grafted onto GPT latents.
+Knows the arguments of stock `HifiDecoder`, and how a generator that was trained on mel blocks is
+grafted onto GPT latents.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from TTS.vocoder.models.hifigan_generator import HifiganGenerator
 
-from train.mels import HOP, MEL_RATE
+from app.engine.vocoder_weights import VocoderSizes
+from train.decoder import generator
+from train.mels import MEL_RATE
 from train.pretrain.corpus import AUDIO_RATE
 from train.pretrain.recipe import DecoderPart
 
@@ -33,35 +34,28 @@ def decoder_arguments(part: DecoderPart) -> dict[str, Any]:
 
 
 def build_generator(part: DecoderPart, width: int) -> HifiganGenerator:
-    """Returns an untrained generator that takes `width` channels (as `HifiDecoder` builds it)."""
-    return HifiganGenerator(
-        width,
-        1,
-        part.resblock,
-        part.dilations,
-        part.kernels,
-        part.upsample_kernels,
-        part.initial_channels,
-        part.upsample_rates,
-        inference_padding=0,
-        cond_channels=SPEAKER_WIDTH,
-        conv_pre_weight_norm=False,
-        conv_post_weight_norm=False,
-        conv_post_bias=False,
-        cond_in_each_up_layer=True,
+    """Returns an untrained generator that takes `width` channels."""
+    sizes = VocoderSizes(
+        latent_dim=width,
+        speaker_dim=SPEAKER_WIDTH,
+        block_type=part.resblock,
+        block_kernels=tuple(part.kernels),
+        block_dilations=tuple(tuple(row) for row in part.dilations),
+        upsample_rates=tuple(part.upsample_rates),
+        upsample_kernels=tuple(part.upsample_kernels),
+        first_channels=part.initial_channels,
     )
+    return generator.build_generator(sizes)
+
+
+def code_scales(frames_per_code: int) -> tuple[float, float]:
+    """Returns by how much latents are stretched: from codes to frames, then to the audio's rate."""
+    return float(frames_per_code), AUDIO_RATE / MEL_RATE
 
 
 def stretch(latents: Tensor, frames_per_code: int) -> Tensor:
     """Returns latents [B, C, codes] at the generator's rate, as `HifiDecoder.forward` does."""
-    frames = F.interpolate(latents, scale_factor=float(frames_per_code), mode="linear")
-    stretched: Tensor = F.interpolate(frames, scale_factor=AUDIO_RATE / MEL_RATE, mode="linear")
-    return stretched
-
-
-def stretched_samples(num_codes: int, frames_per_code: int) -> int:
-    """Returns the samples that `num_codes` latents become."""
-    return int(num_codes * frames_per_code * AUDIO_RATE / MEL_RATE) * HOP
+    return generator.stretch(latents, code_scales(frames_per_code))
 
 
 def speaker_vectors(count: int, seed: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""The waveform decoder (HiFi-GAN on GPT latents) as it is trained, and its fine-tuning."""
