@@ -18,7 +18,7 @@ from app.errors import (
     RefusedError,
     SettingsError,
 )
-from train.commands import estimate, evaluate, export, fit, prepare, pretrain, validate
+from train.commands import decoder, estimate, evaluate, export, fit, prepare, pretrain, validate
 
 _USAGE_CODE = 2
 _USER_ERRORS = (InputError, SettingsError, ModelFileError, RefusedError)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code (2: what the user can mend, 1: other errors)."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__.split("\n")[0])
     subparsers = parser.add_subparsers(dest="command", required=True)
-    for command in (validate, prepare, estimate, fit, export, pretrain, evaluate):
+    for command in (validate, prepare, estimate, fit, export, decoder, pretrain, evaluate):
         command.add_parser(subparsers)
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -199,7 +199,7 @@ def _step(
         if progress.refused >= _MAX_REFUSED_IN_A_ROW:
             raise OutputError(
                 f"Training diverged: {progress.refused} steps in a row had no finite loss; "
-                "lower the rate in the recipe and start from the last checkpoint."
+                "lower the learning rate and start from the last checkpoint."
             )
         return {}
     progress.refused = 0

@@ -120,6 +120,24 @@ class TrainingOptions(BaseSettings):
     export_name: str = ""
     """Name of that bundle; empty: the name of the data folder with the next free number."""
 
+    decoder_steps: int = Field(default=1000, ge=1)
+    """Steps of `python -m train decoder`. A finished run goes on when this is raised."""
+
+    decoder_adversary_steps: int = Field(default=0, ge=0)
+    """The last so many of them have an adversary beside the spectral distances."""
+
+    decoder_batch: int = Field(default=8, ge=1)
+    """Segments that the decoder learns from in a step."""
+
+    decoder_segment_s: float = Field(default=0.4, ge=0.2, le=5)
+    """Length of a segment, in seconds; memory grows with it and with DECODER_BATCH."""
+
+    decoder_rate: float = Field(default=1e-4, gt=0, lt=1)
+    """Highest learning rate of the decoder; it falls over the second half of the steps."""
+
+    decoder_eval_every: int = Field(default=100, ge=1)
+    """Steps after which held-out clips judge the decoder again."""
+
     tensorboard: bool = True
     """Whether a TensorBoard is started for the time of the run."""
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from train.decoder.adversary import Adversary
 from train.decoder.generator import samples_per_code, stretch, stretched_samples
-from train.mels import HOP
 from train.spectral import SpectralDistance
 
 STFT_WEIGHT, MEL_WEIGHT = 1.0, 2.0
@@ -66,6 +65,7 @@ class SegmentPlan:
         batch: segments of a step.
         codes: of a segment.
         scales: by which features are stretched in time, one after another.
+        hop: samples of the audio for each stretched latent.
         sample_rate: of the audio, in Hz.
         seed: of the run.
         adversary_from: step from which the adversary plays, where there is one.
@@ -75,6 +75,7 @@ class SegmentPlan:
     batch: int
     codes: int
     scales: Sequence[float]
+    hop: int
     sample_rate: int
     seed: int
     adversary_from: int = 0
@@ -126,8 +127,8 @@ class DecoderJob:
     def _batch(self, step: int, process: int) -> tuple[Tensor, Tensor, Tensor]:
         plan, source = self._plan, self._source
         rng = np.random.default_rng((plan.seed, step, process))
-        samples = stretched_samples(plan.codes, plan.scales, HOP)
-        per_code = samples_per_code(plan.scales, HOP)
+        samples = stretched_samples(plan.codes, plan.scales, plan.hop)
+        per_code = samples_per_code(plan.scales, plan.hop)
         features, audio, speakers = [], [], []
         for index in rng.choice(len(source.chances), size=plan.batch, p=source.chances):
             clip = source.read(int(index), rng)

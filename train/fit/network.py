@@ -69,7 +69,7 @@ class FitGpt(nn.Module):
 
     def forward(self, batch: FitBatch) -> RowLosses:
         """Returns the losses of a batch."""
-        latents = self._latents(batch)[:, NUM_LATENTS:].flatten(0, 1)
+        latents = self.latents(batch)[:, NUM_LATENTS:].flatten(0, 1)
         text = _cross_entropy(self.text_head(latents[batch.text_at]), batch.text_targets)
         mel = _cross_entropy(self.mel_head(latents[batch.mel_at]), batch.mel_targets)
         rows = torch.stack(
@@ -81,8 +81,8 @@ class FitGpt(nn.Module):
         )
         return RowLosses(text.sum(), mel.sum(), rows)
 
-    def _latents(self, batch: FitBatch) -> Tensor:
-        """Returns what the heads read, [B, 32 + T, width]."""
+    def latents(self, batch: FitBatch) -> Tensor:
+        """Returns what the heads read, [B, 32 + T, width]; the first 32 are of the voice."""
         prompt = self.conditioning_perceiver(
             self.conditioning_encoder(batch.style_mels).transpose(1, 2)
         )

@@ -95,17 +95,22 @@ def use_threads(num: int) -> None:
     torch.set_num_threads(num)
 
 
-def make_accelerator(placement: Placement, wanted: str) -> tuple[Accelerator, Choice]:
+def make_accelerator(
+    placement: Placement, wanted: str, runs_dir: Path | None = None
+) -> tuple[Accelerator, Choice]:
     """Returns what runs the training, and in which number format with the reason.
 
     Args:
         placement: device and number format that the probe trusts for speech.
         wanted: PRECISION.
+        runs_dir: of TensorBoard's event files, where the accelerator is to write them.
     """
     choice = choose_precision(placement, wanted)
     accelerator = Accelerator(
         cpu=placement.device.type == "cpu",
         mixed_precision="bf16" if choice.value == "bfloat16" else "no",
+        log_with="tensorboard" if runs_dir else None,
+        project_dir=str(runs_dir) if runs_dir else None,
         # the first process may prepare clips for long while the others wait
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=_WAIT_HOURS))],
     )
@@ -152,8 +157,8 @@ def set_up(
         # mapped anew: what was read of it to make the network need not stay in memory
         base_state=read_state(bundle.weights),
         base_sha256=sha256_of_file(bundle.weights),
-        stats=_stats(state, bundle),
-        layout=_layout(options, bundle, config, network),
+        stats=mel_stats_of(state, bundle),
+        layout=layout_of(bundle, config, network, coqui_masks=options.coqui_compatible_mask),
         pieces=_pieces(options, network, accelerator.device),
     )
 
@@ -225,7 +230,12 @@ def _pieces(options: TrainingOptions, network: FitGpt, device: torch.device) -> 
     return Pieces(most, options.grad_checkpointing)
 
 
-def _stats(state: State, bundle: Bundle) -> Tensor:
+def mel_stats_of(state: State, bundle: Bundle) -> Tensor:
+    """Returns [80], what mels are divided by.
+
+    Raises:
+        ModelFileError: the model has none.
+    """
     stats = state.get("mel_stats")
     if stats is None or tuple(stats.shape) != (NUM_MELS,):
         raise ModelFileError(
@@ -235,9 +245,14 @@ def _stats(state: State, bundle: Bundle) -> Tensor:
     return stats.float().clone()
 
 
-def _layout(
-    options: TrainingOptions, bundle: Bundle, config: ModelConfig, network: FitGpt
+def layout_of(
+    bundle: Bundle, config: ModelConfig, network: FitGpt, *, coqui_masks: bool = False
 ) -> Layout:
+    """Returns how the rows of a model are laid out; `coqui_masks` as in `Layout`.
+
+    Raises:
+        ModelFileError: the vocabulary is none of an XTTS.
+    """
     args = config.model_args
     sizes = network.sizes
     start, stop = _special_tokens(bundle)
@@ -249,7 +264,7 @@ def _layout(
         num_text_tokens=sizes.num_text_tokens,
         text_positions=sizes.text_positions,
         stride=int(args.get("gpt_code_stride_len") or 1024),
-        coqui_masks=options.coqui_compatible_mask,
+        coqui_masks=coqui_masks,
     )
 
 

@@ -23,6 +23,7 @@ from train.checkpoints import list_checkpoints
 from train.decoder.adversary import Adversary
 from train.decoder.job import DecoderJob, SegmentPlan
 from train.loop import Job, LoopOptions, Outcome, fit
+from train.mels import HOP
 from train.pretrain.bundle import BundleParts, write_bundle
 from train.pretrain.codes import (
     CodesJob,
@@ -320,6 +321,7 @@ def _decoder_job(
         batch=part.batch,
         codes=part.segment_codes,
         scales=code_scales(recipe.frames_per_code),
+        hop=HOP,
         sample_rate=AUDIO_RATE,
         seed=recipe.seed,
         adversary_from=part.latent_steps - part.adversary_steps,
