@@ -11,6 +11,8 @@ import torch
 
 from app.devices.place_order import PlaceOrder
 from app.engine.dft import spectrum_by_route
+from app.engine.native_decoder import NativeDecoder
+from app.engine.native_library import load_native
 from app.errors import NotFoundError
 from app.messages import Route, VoiceInfo
 from app.models.bundles import XTTS_V2, Bundle, find_bundle
@@ -67,7 +69,8 @@ def open_synthesizer(
         )
     store = VoiceStore(settings.voices_dir, settings.max_voices)
     latents = VoiceLatents(model, store, settings.voices_dir / ".latents")
-    routes = (*_loaded_routes(place, model), Route("threads", str(threads), threads_reason))
+    threads_route = Route("threads", str(threads), threads_reason)
+    routes = (*_loaded_routes(place, model), *_layers_route(model), threads_route)
     info = describe(model, settings, str(place.device), place.reason, routes)
     return Synthesizer(model, latents, settings, info)
 
@@ -76,6 +79,16 @@ def _loaded_routes(place: Placement, model: LoadedModel) -> tuple[Route, ...]:
     """Returns the placement's choices, with the number formats that the model was loaded in."""
     formats = Route("precision", str(model.formats), model.formats.reason)
     return tuple(formats if route.name == "precision" else route for route in place.routes)
+
+
+def _layers_route(model: LoadedModel) -> tuple[Route, ...]:
+    """Returns what runs the layers, where that was a choice."""
+    if not model.speech.gpt.is_int8:
+        return ()
+    if NativeDecoder.fits(model.speech.gpt, model.speech.cache_dtype):
+        return (Route("layers", "compiled", load_native().reason),)
+    reason = "their sizes are no multiples of a vector's" if load_native().library else ""
+    return (Route("layers", "torch", reason or load_native().reason),)
 
 
 def describe(

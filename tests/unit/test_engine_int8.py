@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import toy
 
+from app.engine import native_linear
 from app.engine.batch_decoder import BatchDecoder
 from app.engine.cache_pool import CachePool
 from app.engine.decoder import GptDecoder
 from app.engine.formats import INT8_PAYS_FROM_BYTES, Formats, choose_cpu_formats
 from app.engine.gpt_weights import matrix_bytes, quantise_state
 from app.engine.int8_linear import Int8Linear, Int8Weight, has_exact_int8
+from app.engine.native_decoder import NativeDecoder
+from app.engine.native_library import NativeChoice
+from app.engine.native_linear import make_int8_linear
 from app.engine.reference import ReferenceDecoder
 from app.engine.scheduler import Scheduler
 from app.engine.types import AudioChunk, DecodeOptions, SegmentDone, SegmentJob, SpeechModel
@@ -27,8 +32,14 @@ Speech = dict[str, tuple[tuple[int, ...], np.ndarray]]
 
 
 @functools.cache
-def make_int8_model(cache: torch.dtype = torch.bfloat16) -> SpeechModel:
-    """Returns the toy in 8 bits, with a bfloat16 vocoder."""
+def make_int8_model(
+    cache: torch.dtype = torch.bfloat16, *, is_compiled: bool = False
+) -> SpeechModel:
+    """Returns the toy in 8 bits, with a bfloat16 vocoder; its layers compiled where they can be."""
+    if not is_compiled:
+        nothing = NativeChoice(None, "a test")
+        with mock.patch.object(native_linear, "load_native", return_value=nothing):
+            return make_int8_model.__wrapped__(cache, is_compiled=True)
     folder = toy.toy_folder()
     args = json.loads((folder / "config.json").read_text())["model_args"]
     state = torch.load(folder / "model.pth", weights_only=True)["model"]
@@ -81,10 +92,13 @@ def run(scheduler: Scheduler, jobs: list[SegmentJob], every: int = 1) -> Speech:
 @needs_int8
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize("num_rows", [1, 3, 16, 70])
-def test_sums_are_exact_for_any_rows_and_threads(num_threads: int, num_rows: int) -> None:
+@pytest.mark.parametrize("make", [Int8Linear, make_int8_linear])
+def test_sums_are_exact_for_any_rows_and_threads(
+    make: type[Int8Linear], num_threads: int, num_rows: int
+) -> None:
     generator = torch.Generator().manual_seed(num_rows)
     values = torch.randint(-127, 128, (96, 512), dtype=torch.int8, generator=generator)
-    linear = Int8Linear(Int8Weight(values, torch.full((96,), 127.0)), torch.zeros(96))
+    linear = make(Int8Weight(values, torch.full((96,), 127.0)), torch.zeros(96))
     rows = torch.randint(-127, 128, (num_rows, 512), generator=generator)
     rows[:, 0] = 127  # so that the largest number of each is 1
     expected = (rows @ values.t().long()).float()
@@ -94,16 +108,17 @@ def test_sums_are_exact_for_any_rows_and_threads(num_threads: int, num_rows: int
 
 @needs_int8
 @pytest.mark.parametrize("lowest", [None, -0.1701])
-def test_rounding_stays_within_a_step(lowest: float | None) -> None:
+@pytest.mark.parametrize("make", [Int8Linear, make_int8_linear])
+def test_rounding_stays_within_a_step(make: type[Int8Linear], lowest: float | None) -> None:
     generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(300, 50, generator=generator)
-    bias = torch.randn(50, generator=generator)
-    rows = torch.randn(9, 300, generator=generator)
+    weight = torch.randn(304, 64, generator=generator)
+    bias = torch.randn(64, generator=generator)
+    rows = torch.randn(9, 304, generator=generator)
     if lowest is None:
         rows = rows * torch.logspace(-3, 3, 9)[:, None]
     else:
         rows = torch.nn.functional.gelu(rows, approximate="tanh")
-    linear = Int8Linear(Int8Weight.quantise(weight), bias, lowest)
+    linear = make(Int8Weight.quantise(weight), bias, lowest)
     expected = rows.double() @ weight.double() + bias.double()
     error = (linear.apply(rows) - expected).norm(dim=1) / (expected - bias).norm(dim=1)
     assert error.max() < 0.02
@@ -112,15 +127,16 @@ def test_rounding_stays_within_a_step(lowest: float | None) -> None:
 @needs_int8
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize(("num_in", "lowest"), [(1024, None), (4096, -0.1701)])
+@pytest.mark.parametrize("make", [Int8Linear, make_int8_linear])
 def test_a_row_of_xtts_width_is_the_same_to_the_bit_in_any_company(
-    num_in: int, lowest: float | None, num_threads: int
+    make: type[Int8Linear], num_in: int, lowest: float | None, num_threads: int
 ) -> None:
     generator = torch.Generator().manual_seed(1)
     weight = torch.randn(num_in, 64, generator=generator)
     rows = torch.randn(33, num_in, generator=generator)
     if lowest is not None:
         rows = torch.nn.functional.gelu(rows, approximate="tanh")
-    linear = Int8Linear(Int8Weight.quantise(weight), torch.randn(64, generator=generator), lowest)
+    linear = make(Int8Weight.quantise(weight), torch.randn(64, generator=generator), lowest)
     alone = torch.cat([linear.apply(row[None]) for row in rows])
     with toy.num_threads(num_threads):
         for num_rows in (2, 7, 16, 33):
@@ -128,12 +144,13 @@ def test_a_row_of_xtts_width_is_the_same_to_the_bit_in_any_company(
 
 
 @needs_int8
-def test_odd_rows_are_what_they_are() -> None:
-    linear = Int8Linear(Int8Weight.quantise(torch.randn(8, 4)), torch.arange(4.0))
-    rows = torch.zeros(3, 8)
+@pytest.mark.parametrize("make", [Int8Linear, make_int8_linear])
+def test_odd_rows_are_what_they_are(make: type[Int8Linear]) -> None:
+    linear = make(Int8Weight.quantise(torch.randn(16, 32)), torch.arange(32.0))
+    rows = torch.zeros(3, 16)
     rows[1, 2], rows[2, 3] = torch.nan, torch.inf
     product = linear.apply(rows)
-    assert torch.equal(product[0], torch.arange(4.0)), "a row of zeros gives the bias"
+    assert torch.equal(product[0], torch.arange(32.0)), "a row of zeros gives the bias"
     assert product[1].isnan().all(), "a broken row is not made whole"
     assert not product[2].isfinite().any()
     zero = Int8Weight.quantise(torch.zeros(8, 4))
@@ -143,10 +160,11 @@ def test_odd_rows_are_what_they_are() -> None:
 @needs_int8
 @pytest.mark.parametrize("cache", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("num_threads", "every"), [(1, 1), (2, 3)])
+@pytest.mark.parametrize("is_compiled", [False, True])
 def test_seeded_speech_is_the_same_alone_and_in_company(
-    cache: torch.dtype, num_threads: int, every: int
+    cache: torch.dtype, num_threads: int, every: int, is_compiled: bool
 ) -> None:
-    model, jobs = make_int8_model(cache), make_jobs(16)
+    model, jobs = make_int8_model(cache, is_compiled=is_compiled), make_jobs(16)
     with toy.num_threads(num_threads):
         together = run(Scheduler(model), jobs, every)
     assert len({len(tokens) for tokens, _ in together.values()}) > 3, "rows must leave one by one"
@@ -157,8 +175,9 @@ def test_seeded_speech_is_the_same_alone_and_in_company(
 
 
 @needs_int8
-def test_few_places_and_cancelled_neighbours_change_nothing() -> None:
-    model, jobs = make_int8_model(), make_jobs(6)
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_few_places_and_cancelled_neighbours_change_nothing(is_compiled: bool) -> None:
+    model, jobs = make_int8_model(is_compiled=is_compiled), make_jobs(6)
     scheduler = Scheduler(model, max_rows=3)
     for job in jobs:
         scheduler.submit(job)
@@ -178,9 +197,10 @@ def test_few_places_and_cancelled_neighbours_change_nothing() -> None:
 
 
 @needs_int8
-def test_the_slow_path_speaks_the_same() -> None:
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_the_slow_path_speaks_the_same(is_compiled: bool) -> None:
     """Over the same 8-bit weights; caches in float32, as the slow path has none."""
-    model, jobs = make_int8_model(torch.float32), make_jobs(3)
+    model, jobs = make_int8_model(torch.float32, is_compiled=is_compiled), make_jobs(3)
     fast, slow = run(Scheduler(model), jobs), run(Scheduler(model, fast=False), jobs)
     for job in jobs:
         same = [a == b for a, b in zip(fast[job.id][0], slow[job.id][0], strict=False)]
@@ -188,11 +208,12 @@ def test_the_slow_path_speaks_the_same() -> None:
 
 
 @needs_int8
-def test_logits_stay_close_to_float32() -> None:
-    exact, close = (
-        GptDecoder(toy.toy_model().gpt),
-        BatchDecoder(make_int8_model().gpt, torch.bfloat16, 2),
-    )
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_logits_stay_close_to_float32(is_compiled: bool) -> None:
+    weights = make_int8_model(is_compiled=is_compiled).gpt
+    kind = NativeDecoder if NativeDecoder.fits(weights, torch.bfloat16) else BatchDecoder
+    assert is_compiled or kind is BatchDecoder
+    exact, close = GptDecoder(toy.toy_model().gpt), kind(weights, torch.bfloat16, 2)
     ids, voice = tuple(range(10, 40)), toy.voice(1).gpt_latents
     exact_row, expected = exact.prefill(ids, voice)
     close_row, ours = close.prefill(ids, voice)
