@@ -26,6 +26,8 @@ _SCALE, _VECTOR = "parametrizations.weight.original0", "parametrizations.weight.
 _OLD_NAMES = {_SCALE: "weight_g", _VECTOR: "weight_v"}
 
 
+# under no_grad, torch would leave the first convolution a weight that can't be trained
+@torch.enable_grad()
 def build_generator(sizes: VocoderSizes) -> HifiganGenerator:
     """Returns an untrained generator, as `HifiDecoder` builds it."""
     return HifiganGenerator(
