@@ -27,7 +27,7 @@ _OLD_NAMES = {_SCALE: "weight_g", _VECTOR: "weight_v"}
 
 
 # under no_grad, torch would leave the first convolution a weight that can't be trained
-@torch.enable_grad()
+@torch.set_grad_enabled(True)
 def build_generator(sizes: VocoderSizes) -> HifiganGenerator:
     """Returns an untrained generator, as `HifiDecoder` builds it."""
     return HifiganGenerator(

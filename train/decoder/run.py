@@ -105,7 +105,7 @@ class DecoderRun:
         self._base = base
         self._accelerator = accelerator
         self._scales = frame_scales(base.sizes, 1.0)
-        self._num_codes = _codes_of(options.decoder_segment_s, base.sizes.code_stride)
+        self._num_codes = codes_of(options.decoder_segment_s, base.sizes.code_stride)
         self.folder = options.train_output_dir / FOLDER
         _check_or_raise(options)
         material = self.folder / "material"
@@ -265,7 +265,7 @@ class DecoderRun:
                 tracker.writer.add_audio(f"samples/{name}", sound, 0, rate)
 
 
-def _codes_of(seconds: float, stride: int) -> int:
+def codes_of(seconds: float, stride: int) -> int:
     """Returns the codes of a segment: two at least, for stretching lies between them."""
     return max(2, round(seconds * TRAINING_RATE / stride))
 
