@@ -103,3 +103,19 @@ def check_what_it_left(folder: Path, result: dict[str, Any]) -> None:
         levels[kind] = float(np.sqrt(np.mean(samples**2)))
     assert levels["before"] < levels["after"] < 1.2 * levels["reference"]
     assert list((folder.parents[1] / "runs" / "decoder").rglob("events.*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--steps", "5", "--adversary-steps", "6"), "DECODER_ADVERSARY_STEPS=6 are more than"),
+        (("--steps", "0"), "DECODER_STEPS=0 does not fit"),
+        (("--to", "."), "exists already"),
+        (("--base", "nobody"), "There is no model 'nobody'"),
+    ],
+)
+def test_what_does_not_fit_is_said_at_once(
+    arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["decoder", str(KATHLEEN), *arguments]) == 2
+    assert told in capsys.readouterr().err

@@ -17,7 +17,7 @@ from training_runs import BUILTIN
 
 from app.engine.vocoder import frame_scales
 from app.errors import OutputError, SettingsError
-from app.models.bundles import Bundle, find_bundle, read_folder
+from app.models.bundles import Bundle, find_bundle, read_folder, read_model
 from app.models.config import read_config
 from app.models.loading import load_model
 from app.models.weights import State, read_state
@@ -123,6 +123,17 @@ def test_stock_loads_an_xtts_with_its_decoder_fine_tuned(tmp_path: Path) -> None
     found = find_bundle("tuned", Settings(models_dir=folder.parent))
     assert found.version == "base+decoder-300"
     assert load_model(found).voices.keys() == load_model(base).voices.keys()
+
+
+def test_a_checkpoint_of_a_run_becomes_a_stock_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run" / "checkpoints"
+    tiny_bundle(run)
+    (run / "model.pth").rename(run / "checkpoint_epoch_3.pt")
+    base = read_model(run / "checkpoint_epoch_3.pt", "checkpoint_epoch_3")
+    folder = export_decoder(louder(base), tmp_path / "tuned")
+    check_only_the_decoder_moved(read_state(base.weights), read_state(folder / "model.pth"))
+    assert load_model(read_folder(folder, "tuned")).sample_rate == 24000
+    assert not list(folder.glob("checkpoint*"))
 
 
 def test_a_bundle_stays_a_bundle(tmp_path: Path) -> None:

@@ -53,10 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     from app.synthesis.placing import choose_threads, place_model
     from train.data.base_model import describe_base
     from train.decoder.preparing import BaseParts
-    from train.decoder.run import DecoderRun
+    from train.decoder.run import DecoderRun, check_options_or_raise
     from train.epochs.board import Board
     from train.fit.data import gather_clips
     from train.fit.setup import check_output_or_raise, make_accelerator, use_threads
+    from train.handover.decoder import check_free_or_raise
     from train.handover.of_decoder import hand_over
     from train.options import load_options
 
@@ -64,6 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     overrides = data_overrides(arguments)
     overrides |= {n: v for n in _OVERRIDES if (v := getattr(arguments, n)) is not None}
     settings, options = load_settings(), load_options(**overrides)
+    check_options_or_raise(options)
+    if arguments.to is not None:
+        check_free_or_raise(arguments.to)
     bundle = find_bundle(options.base_model or settings.default_model, settings)
     describe_base(bundle)
     check_output_or_raise(options.train_output_dir)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from app.audio.encode import encode_whole
 from app.engine.vocoder import frame_scales
-from app.errors import SettingsError
+from app.errors import DeviceError, SettingsError
 from app.files import write_atomic
 from train.checkpoints import list_checkpoints
 from train.data.base_model import TRAINING_RATE
@@ -32,6 +32,7 @@ from train.decoder.judge import Change, ClipDistances, Delay, Judge, change, mea
 from train.decoder.material import Material, MaterialClips, stored_identity
 from train.decoder.preparing import BaseParts, material_identity, open_or_prepare
 from train.decoder.tuning import TuningJob
+from train.fit.memory import reason_if_memory
 from train.loop import LoopOptions, Outcome, fit
 from train.options import TrainingOptions
 
@@ -90,7 +91,7 @@ class DecoderRun:
         accelerator: runs the training.
 
     Raises:
-        SettingsError: the settings don't fit, or the folder holds another run.
+        SettingsError: the folder holds another run, or too few clips are held out.
         AudioVoiceError: a recording or an array can't be read.
     """
 
@@ -107,7 +108,6 @@ class DecoderRun:
         self._scales = frame_scales(base.sizes, 1.0)
         self._num_codes = codes_of(options.decoder_segment_s, base.sizes.code_stride)
         self.folder = options.train_output_dir / FOLDER
-        _check_or_raise(options)
         material = self.folder / "material"
         if accelerator.is_main_process:
             self._check_same_run_or_raise(material_identity(base, clips), material)
@@ -123,23 +123,34 @@ class DecoderRun:
         self._delay, self._before = self._measure_base()
 
     def run(self) -> DecoderResult:
-        """Trains to the last step, or to where it is stopped; then it can be started again."""
+        """Trains to the last step, or to where it is stopped; then it can be started again.
+
+        Raises:
+            DeviceError: a step does not fit into memory; code `out_of_memory`.
+            OutputError: losses were not finite many steps in a row.
+        """
         options = self._options
         job = self._tuning_job()
-        outcome = fit(
-            job,
-            self._state_dir,
-            LoopOptions(
-                steps=options.decoder_steps,
-                rate=options.decoder_rate,
-                warmup=_WARMUP,
-                betas=_BETAS,
-                clip=_MAX_NORM,
-                save_every_s=60 * options.save_every_min,
-                seed=options.train_seed,
-            ),
-            self._accelerator,
+        loop = LoopOptions(
+            steps=options.decoder_steps,
+            rate=options.decoder_rate,
+            warmup=_WARMUP,
+            betas=_BETAS,
+            clip=_MAX_NORM,
+            save_every_s=60 * options.save_every_min,
+            seed=options.train_seed,
         )
+        try:
+            outcome = fit(job, self._state_dir, loop, self._accelerator)
+        except (RuntimeError, MemoryError) as error:
+            reason = reason_if_memory(error, self._accelerator.device)
+            if not reason:
+                raise
+            raise DeviceError(
+                f"Out of memory ({reason}): set a smaller DECODER_BATCH or DECODER_SEGMENT_S, or "
+                "end other programs on the device. What was saved is whole.",
+                code="out_of_memory",
+            ) from error
         if outcome.finished:
             job.evaluate(outcome.step)  # the last step may have been refused
         result = self._result(job, outcome)
@@ -270,7 +281,12 @@ def codes_of(seconds: float, stride: int) -> int:
     return max(2, round(seconds * TRAINING_RATE / stride))
 
 
-def _check_or_raise(options: TrainingOptions) -> None:
+def check_options_or_raise(options: TrainingOptions) -> None:
+    """Looks whether the settings fit each other, before anything is read.
+
+    Raises:
+        SettingsError: they don't.
+    """
     if options.decoder_adversary_steps > options.decoder_steps:
         raise SettingsError(
             f"DECODER_ADVERSARY_STEPS={options.decoder_adversary_steps} are more than "

@@ -60,8 +60,7 @@ def export_decoder(handover: DecoderHandover, target: Path) -> Path:
         OutputError: a weight is not finite or does not fit the number format of the file.
     """
     base = handover.base
-    if target.exists():
-        raise _exists(target)
+    check_free_or_raise(target)
     state = put_back(read_state(base.weights), handover.trained)
     try:
         with publishing(target, replace=False) as made:
@@ -78,6 +77,16 @@ def export_decoder(handover: DecoderHandover, target: Path) -> Path:
             param="MODELS_DIR",
         ) from error
     return target
+
+
+def check_free_or_raise(target: Path) -> None:
+    """Looks whether a model may be written there.
+
+    Raises:
+        SettingsError: something is there already.
+    """
+    if target.exists():
+        raise _exists(target)
 
 
 def _write_bundle(
