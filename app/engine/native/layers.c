@@ -16,7 +16,7 @@
 #include "team.h"
 
 /* Products are cut into so many tasks for each thread, that the last one is not waited for long. */
-#define TASKS_PER_THREAD 8
+#define TASKS_PER_THREAD 4
 #define PHASES_PER_LAYER 9
 
 typedef struct {

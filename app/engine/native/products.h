@@ -48,11 +48,11 @@ static inline __attribute__((always_inline)) void sum_rows(
         __m512i a = _mm512_loadu_si512(first + i * TILE), b = _mm512_loadu_si512(second + i * TILE);
         __m512i c = _mm512_loadu_si512(first + (i + 4) * TILE);
         __m512i d = _mm512_loadu_si512(second + (i + 4) * TILE);
-        /* some cache lines ahead, and thereby across the page's end, where hardware stops */
-        _mm_prefetch((const char *)(first + i * TILE) + 4096, _MM_HINT_T0);
-        _mm_prefetch((const char *)(second + i * TILE) + 4096, _MM_HINT_T0);
-        _mm_prefetch((const char *)(first + i * TILE) + 4096 + 64, _MM_HINT_T0);
-        _mm_prefetch((const char *)(second + i * TILE) + 4096 + 64, _MM_HINT_T0);
+        /* half a page ahead, and thereby across its end, where the hardware stops */
+        _mm_prefetch((const char *)(first + i * TILE) + 2048, _MM_HINT_T0);
+        _mm_prefetch((const char *)(second + i * TILE) + 2048, _MM_HINT_T0);
+        _mm_prefetch((const char *)(first + i * TILE) + 2048 + 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)(second + i * TILE) + 2048 + 64, _MM_HINT_T0);
 #pragma GCC unroll 8
         for (int r = 0; r < rows; r++) {
             __m512i x = four_steps(steps + (long)r * num_in + i);
