@@ -93,8 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
     if not main:
         return 0
     folder: Path | None = None
-    told = f"Training {result.reason} at step {result.step}; start it again to go on."
-    if result.finished and (options.export_at_end or arguments.to):
+    told = "Training finished; EXPORT_AT_END is false, so call it again with --to for the model."
+    if not result.finished:
+        told = f"Training {result.reason} at step {result.step}; start it again to go on."
+    elif options.export_at_end or arguments.to:
         folder, told = hand_over(
             result,
             bundle,

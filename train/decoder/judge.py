@@ -23,8 +23,8 @@ from train.spectral import SpectralDistance
 #: Held-out clips that judge; more take longer and tell little more.
 _LEAST_CLIPS, _MOST_CLIPS = 2, 16
 _DELAY_CLIPS = 8
-#: Codes that a decoder may have been trained to be behind. Coqui's speaks at 0: code k is said
-#: from the latent that predicts it. The built-in voice's waits for the one that has heard it.
+#: Codes that a decoder may have been trained to be behind. In coqui's inference it is 0: a latent
+#: stands where the code is said that it predicts. The built-in voice's waits until it is heard.
 _DELAYS = (-1, 0, 1, 2, 3)
 #: So many times its standard error, and a mean difference is no chance.
 _SURE = 2.0
