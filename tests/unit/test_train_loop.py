@@ -83,7 +83,7 @@ def test_a_run_that_diverges_stops_with_the_reason(
     tmp_path: Path, accelerator: Accelerator
 ) -> None:
     options = LoopOptions(steps=100, rate=0.05)
-    with pytest.raises(OutputError, match="lower the rate"):
+    with pytest.raises(OutputError, match="lower the learning rate"):
         fit(LineJob(bad_steps=tuple(range(100))), tmp_path, options, accelerator)
 
 
