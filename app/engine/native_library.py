@@ -20,6 +20,8 @@ _Pointer = ctypes.c_void_p
 _Int = ctypes.c_int32
 _PHASE_BYTES = 128
 _PHASES_PER_LAYER = 9
+# torch has no public name for these
+_INSTRUCTIONS = ("_is_avx512_supported", "_is_vnni_supported")
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +125,8 @@ def load_native() -> NativeChoice:
 
 
 def _load() -> NativeChoice:
-    if not (torch.cpu._is_avx512_supported() and torch.cpu._is_vnni_supported()):  # noqa: SLF001
+    asked = [getattr(torch.cpu, name, None) for name in _INSTRUCTIONS]
+    if not all(ask is not None and ask() for ask in asked):
         return NativeChoice(None, "the processor has no AVX-512 VNNI instructions")
     try:
         # OpenMP's own entry for compilers, of whatever runtime torch brought: so there is one pool
