@@ -27,6 +27,7 @@ import torchaudio
 from app.engine.batch_decoder import BatchDecoder
 from app.engine.decoder import GptDecoder
 from app.engine.formats import Formats, uniform_formats
+from app.engine.native_decoder import NativeDecoder
 from app.engine.scheduler import Scheduler
 from app.engine.types import AudioChunk, DecodeOptions, SegmentDone, SegmentJob
 from app.engine.vocoder import Vocoder
@@ -97,10 +98,10 @@ def force(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns logits [n, audio tokens] and latents [n, D] where these tokens are read."""
     speech = model.speech
-    pooled = speech.gpt.is_int8
-    decoder: Any = (
-        BatchDecoder(speech.gpt, speech.cache_dtype, 1) if pooled else GptDecoder(speech.gpt)
-    )
+    decoder: Any = GptDecoder(speech.gpt)
+    if speech.gpt.is_int8:
+        fits = NativeDecoder.fits(speech.gpt, speech.cache_dtype)
+        decoder = (NativeDecoder if fits else BatchDecoder)(speech.gpt, speech.cache_dtype, 1)
     voice = model.voices[voice_name]
     row, output = decoder.prefill(text_tokens(model, text), voice.gpt_latents)
     logits, latents = [output.logits], [output.latents]
