@@ -17,6 +17,7 @@ from training_runs import BUILTIN
 
 from app.engine.vocoder import frame_scales
 from app.errors import OutputError, SettingsError
+from app.files import sha256_of_file
 from app.models.bundles import Bundle, find_bundle, read_folder, read_model
 from app.models.config import read_config
 from app.models.loading import load_model
@@ -177,6 +178,7 @@ def result_of(base: Bundle, difference: float, **changes: Any) -> DecoderResult:
         change=Change(2.0, 2.0 + difference, difference, 0.1),
         best_step=300,
         best=handover.trained,
+        base_sha256=sha256_of_file(base.weights),
     )
     return replace(result, **changes)
 
@@ -195,6 +197,10 @@ def test_only_a_better_decoder_is_handed_over_and_once(tmp_path: Path) -> None:
         assert "no gain" in told
         assert "tiny keeps its decoder" in told
     assert not (tmp_path / "models").exists()
+    other = result_of(base, -0.5, base_sha256="0" * 64)
+    folder, told = hand_over(other, base, clips, **places)
+    assert folder is None
+    assert "changed while its decoder was trained" in told
     folder, told = hand_over(result_of(base, -0.5), base, clips, **places)
     assert folder == tmp_path / "models" / "tiny-decoder-v1"
     assert "2.000 before, 1.500 with the decoder of step 300 (-0.500, give or take 0.200)" in told

@@ -41,13 +41,14 @@ class BaseParts:
     """The model whose decoder is fine-tuned.
 
     Attributes:
-        state: all its tensors, mapped from its file.
+        state: all its tensors, mapped from its file; `sha256` is of that file.
         sizes: of its decoder.
     """
 
     bundle: Bundle
     config: ModelConfig
     state: State
+    sha256: str
     sizes: VocoderSizes
 
     @classmethod
@@ -59,14 +60,16 @@ class BaseParts:
         """
         config = read_config(bundle.config, bundle.decoder)
         sizes = VocoderSizes.from_args(config.model_args, config.decoder_args)
-        return cls(bundle, config, read_state(bundle.weights), sizes)
+        sha256 = sha256_of_file(bundle.weights)
+        return cls(bundle, config, read_state(bundle.weights), sha256, sizes)
 
 
 def material_identity(base: BaseParts, clips: PreparedClips) -> str:
     """Returns the hex SHA-256 of all that decides what is computed."""
-    weights = sha256_of_file(base.bundle.weights)
     levelling = levelling_of(base.bundle)
-    written = f"{_FORMAT} {weights} {clips.identity} {levelling} {base.sizes.output_sample_rate}"
+    written = (
+        f"{_FORMAT} {base.sha256} {clips.identity} {levelling} {base.sizes.output_sample_rate}"
+    )
     return hashlib.sha256(written.encode()).hexdigest()
 
 

@@ -55,6 +55,7 @@ class DecoderResult:
             best one; `after` is empty before the first evaluation.
         change: of the spectral distance; None before the first evaluation.
         best_step, best: where the best decoder was, and its weights.
+        base_sha256: of the weights file that training started from.
     """
 
     finished: bool
@@ -68,6 +69,7 @@ class DecoderResult:
     change: Change | None
     best_step: int
     best: Mapping[str, Tensor]
+    base_sha256: str
 
     @property
     def is_better(self) -> bool:
@@ -245,6 +247,7 @@ class DecoderRun:
             change=change(self._before, found) if found else None,
             best_step=job.best_step,
             best=job.best,
+            base_sha256=self._base.sha256,
         )
 
     def _leave(self, job: TuningJob, result: DecoderResult) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from app.errors import AudioVoiceError
-from app.files import write_atomic
+from app.files import sha256_of_file, write_atomic
 from app.models.bundles import Bundle
 from app.models.config import read_json
 from train.data.prepared import PreparedClips
@@ -44,6 +44,11 @@ def hand_over(
     """
     if not result.is_better or result.change is None:
         return None, refusal(result, base)
+    if sha256_of_file(base.weights) != result.base_sha256:
+        return None, (
+            f"{base.weights} changed while its decoder was trained, and the new decoder does not "
+            "belong to what is there now: no model was made. Put the file back and start again."
+        )
     note = folder / _EXPORTED_FILE
     known = read_json(note) if note.is_file() else {}
     found = f"{_words(result.change, result)}, nearer to the recordings than before."
