@@ -2,13 +2,11 @@
  *
  * One parallel region for all layers; its threads go from phase to phase by themselves (team.h),
  * where a tensor library would start and end some hundreds of regions. A row's numbers do not
- * depend on the rows beside it, nor on how many threads there are. `int8_native.py` and
- * `native_decoder.py` call this, and mirror the structs.
+ * depend on the rows beside it, nor on how many threads there are. `native_linear.py` and
+ * `native_decoder.py` call this; `native_library.py` mirrors the structs.
  */
 #include <stdint.h>
 #include <string.h>
-
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")
 
 #include "attention.h"
 #include "products.h"

@@ -1,6 +1,6 @@
 /* What is done to one row of floats: norms, rounding to 8 bits, GPT-2's gelu.
  *
- * All widths are multiples of 16 (`int8_native.py` sees to it), and each row's numbers depend on
+ * All widths are multiples of 16 (`native_linear.py` sees to it), and each row's numbers depend on
  * that row alone.
  */
 #ifndef ROWS_H
