@@ -51,12 +51,14 @@ class Scheduler:
 
     Args:
         model: what speaks.
-        max_rows: most rows decoded side by side; a guided job takes two, and may go alone.
+        max_rows: most jobs decoded side by side.
         first_chunk_tokens: audio tokens in a job's first chunk of audio.
         chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
         cache_bytes: room for the keys and values of all rows; a row that goes alone may be larger.
         fast: False takes the slow reference path, which gives all audio in one last chunk.
         watch: told of each stage; nobody if left out.
+        guided: True where jobs are mostly guided: there is room for two rows of each. Without, a
+            guided job takes the room of two others.
     """
 
     def __init__(
@@ -69,13 +71,16 @@ class Scheduler:
         cache_bytes: int | None = None,
         fast: bool = True,
         watch: StageWatch = _unwatched,
+        guided: bool = False,
     ) -> None:
         self._model = model
         self._watch = watch
         self._max_rows = max_rows
         self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
         self._cache_bytes = cache_bytes
-        decoder, self._stream = _make_parts(model, max(max_rows, _ROWS_GUIDED), fast)
+        # one guided job can always go alone
+        self._max_decoded = max_rows * _ROWS_GUIDED if guided else max(max_rows, _ROWS_GUIDED)
+        decoder, self._stream = _make_parts(model, self._max_decoded, fast)
         self._decoder = GuidedDecoder(decoder)
         self._waiting: list[SegmentJob] = []
         self._rows: list[JobRow] = []
@@ -163,18 +168,13 @@ class Scheduler:
         return row.job.priority == 0 and len(row.tokens) <= self._chunk_tokens[0]
 
     def _has_row(self, job: SegmentJob) -> bool:
-        """Says whether a row is free, and for a later segment one that is not kept for first ones.
-
-        A batch without a row takes any job.
-        """
-        wanted = _num_rows(job)
-        if not self._rows:
-            return True
-        if sum(_num_rows(row.job) for row in self._rows) + wanted > self._max_rows:
+        """Says whether there is a row, and for a later segment one not kept for first ones."""
+        decoded = sum(_num_rows(row.job) for row in self._rows) + _num_rows(job)
+        if len(self._rows) >= self._max_rows or decoded > self._max_decoded:
             return False
         num_open = self._max_rows - self._max_rows // _ROWS_PER_RESERVED
-        num_later = sum(_num_rows(row.job) for row in self._rows if row.job.priority > 0)
-        return job.priority == 0 or num_later + wanted <= num_open
+        num_later = sum(row.job.priority > 0 for row in self._rows)
+        return job.priority == 0 or num_later < num_open
 
     def _has_room(self, job: SegmentJob) -> bool:
         """Says whether the caches of all rows fit their budget, each as long as it may become."""

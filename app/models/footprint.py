@@ -88,7 +88,8 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
         work   = 256 MB
 
     The first part of a row are its keys and values, reserved in blocks of 128 positions; the second
-    the vocoder's widest layer over one chunk of CHUNK_TOKENS. It is an upper bound but for what a
+    the vocoder's widest layer over one chunk of CHUNK_TOKENS. Where the model's own sampling is
+    guided, there are two of the first. It is an upper bound but for what a
     worker holds beyond its weights, which `Footprint.refined` adds once it was measured.
 
     Args:
@@ -102,7 +103,8 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
     config = read_config(bundle.config, bundle.decoder)
     width = bytes_per_number(settings, place)
     try:
-        row = _cache_bytes(config, width) + _vocoder_bytes(config, settings.chunk_tokens, width)
+        row = _caches_of_row(bundle) * _cache_bytes(config, width)
+        row += _vocoder_bytes(config, settings.chunk_tokens, width)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{bundle.config} has a size that is none: {error}.") from error
     ground = CONTEXT_BYTES if place == "gpu" else PROCESS_BYTES
@@ -156,6 +158,12 @@ def _takes_int8(settings: Settings, matrix_bytes: int) -> bool:
         return False
     is_large = matrix_bytes >= INT8_FROM_BYTES
     return settings.precision == "int8" or (settings.precision == "auto" and is_large)
+
+
+def _caches_of_row(bundle: Bundle) -> int:
+    """Returns 2 where what a model says is guided, so that each row is decoded twice; else 1."""
+    is_guided = bundle.manifest is not None and bundle.manifest.sampling.guidance_scale != 1
+    return 2 if is_guided else 1
 
 
 def _cache_bytes(config: ModelConfig, width: int) -> int:

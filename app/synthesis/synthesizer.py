@@ -182,6 +182,7 @@ class Synthesizer:
             cache_bytes=round(self._settings.cache_budget_mb * 1e6),
             fast=self._settings.engine_fast,
             watch=self._meter,
+            guided=self._model.sampling.guidance_scale != 1,
         )
 
     @property

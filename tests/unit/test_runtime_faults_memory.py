@@ -6,6 +6,7 @@ What a GPU's allocator raises is raised here by the decoder once too many rows r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from app.devices import hardware
 from app.engine.decoder import GptDecoder
 from app.engine.job_row import JobRow
 from app.errors import DeviceError
-from app.messages import Audio, Done, Failed, PrepareVoice
+from app.messages import Audio, Done, Failed, PrepareVoice, Sampling
 from app.models.loading import LoadedModel
 from app.synthesis.memory import naming_faults
 from app.synthesis.pressure import GROW_AFTER_S, RowLimit
@@ -26,7 +27,9 @@ __all__ = ["model"]
 
 CUDA_FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 11.76 GiB in total."
 ONE_SEGMENT = "They were three hundred yards apart. Nobody spoke."
-REQUESTS = [request(f"{i}", text, seed=i) for i, text in enumerate(TEXTS * 3)]
+#: a row for each segment, whatever the model's default is
+ask = partial(request, sampling=Sampling(guidance_scale=1.0))
+REQUESTS = [ask(f"{i}", text, seed=i) for i, text in enumerate(TEXTS * 3)]
 
 
 @pytest.fixture
@@ -77,7 +80,7 @@ def test_all_go_on_in_a_smaller_batch_with_the_same_samples(
 def test_a_live_request_goes_on_where_it_was_heard(
     model: LoadedModel, fill_up: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (long,) = (request("live", ONE_SEGMENT, seed=5, live=True),)
+    (long,) = (ask("live", ONE_SEGMENT, seed=5, live=True),)
     alone = pcm_of(speak(make_synthesizer(model), long)["live"])
     fill_up(1)
     synthesizer = make_synthesizer(model)
@@ -85,7 +88,7 @@ def test_a_live_request_goes_on_where_it_was_heard(
     synthesizer.submit(long, told.append)
     while not told:
         synthesizer.step()
-    synthesizer.submit(request("late", TEXTS[0]), lambda _: None)
+    synthesizer.submit(ask("late", TEXTS[0]), lambda _: None)
     while synthesizer.step():
         pass
     assert pcm_of(told) == alone
@@ -99,7 +102,7 @@ def test_what_was_heard_is_not_continued_with_something_else(
     fill_up(1)
     synthesizer = make_synthesizer(model)
     told: list[Audio | Done | Failed] = []
-    synthesizer.submit(request("live", ONE_SEGMENT, seed=5, live=True), told.append)
+    synthesizer.submit(ask("live", ONE_SEGMENT, seed=5, live=True), told.append)
     while not told:
         synthesizer.step()
     sound = JobRow._sound
@@ -111,7 +114,7 @@ def test_what_was_heard_is_not_continued_with_something_else(
         return events
 
     monkeypatch.setattr(JobRow, "_sound", other)
-    synthesizer.submit(request("late", TEXTS[0]), lambda _: None)
+    synthesizer.submit(ask("late", TEXTS[0]), lambda _: None)
     while synthesizer.step():
         pass
     assert isinstance(told[-1], Failed)
@@ -145,7 +148,7 @@ def test_a_voice_that_finds_no_memory_is_tried_again_with_fewer_beside_it(
 
     latents.get = full_at_first  # type: ignore[method-assign]
     told: list[Audio | Done | Failed] = []
-    synthesizer.submit(request("one", TEXTS[1], seed=3), told.append)
+    synthesizer.submit(ask("one", TEXTS[1], seed=3), told.append)
     synthesizer.step()
     synthesizer.prepare_voice(PrepareVoice("voice", "kathleen"), told.append)
     assert len(calls) == 3
@@ -204,7 +207,7 @@ def test_numbers_that_are_none_are_the_requests_fault_where_others_still_speak(
 ) -> None:
     break_numbers(monkeypatch, range(77, 78))
     synthesizer = make_synthesizer(model, output_retries=0)
-    told = speak(synthesizer, request("bad", TEXTS[0], seed=77), request("good", TEXTS[1]))
+    told = speak(synthesizer, ask("bad", TEXTS[0], seed=77), ask("good", TEXTS[1]))
     assert isinstance(told["bad"][-1], Failed)
     assert told["bad"][-1].error["kind"] == "OutputError"
     assert isinstance(told["good"][-1], Done)
@@ -217,7 +220,7 @@ def test_numbers_that_are_none_whatever_is_spoken_end_the_engine(
     synthesizer = make_synthesizer(model)
     break_numbers(monkeypatch, range(2**63))
     with pytest.raises(DeviceError, match="wrong numbers") as caught:
-        speak(synthesizer, request("bad", TEXTS[0]))
+        speak(synthesizer, ask("bad", TEXTS[0]))
     assert caught.value.code == "numbers_wrong"
 
 
