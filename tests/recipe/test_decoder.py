@@ -70,7 +70,8 @@ def test_a_decoder_is_fine_tuned_and_handed_over(
 ) -> None:
     result = tune(capsys, "--steps", "6")
     assert result["finished"]
-    assert result["after"]["spectral"] < result["before"]["spectral"]
+    for name in ("spectral", "drawn_spectral"):
+        assert result["after"][name] < result["before"][name]
     assert result["is_better"], result["told"]
     folder = tmp_path / "models" / "quiet-decoder-v1"
     assert Path(result["folder"]) == folder

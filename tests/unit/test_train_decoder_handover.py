@@ -24,7 +24,7 @@ from app.models.loading import load_model
 from app.models.weights import State, read_state
 from app.settings import Settings
 from train.decoder.generator import PREFIX, load_generator, put_back, stretch
-from train.decoder.judge import Change
+from train.decoder.judge import Change, Verdict
 from train.decoder.preparing import BaseParts
 from train.decoder.run import DecoderResult
 from train.handover.decoder import DecoderHandover, export_decoder
@@ -164,8 +164,13 @@ def check_only_the_decoder_moved(before: State, after: State) -> None:
         assert torch.equal(value, after[name]) != name.startswith(PREFIX), name
 
 
-def result_of(base: Bundle, difference: float, **changes: Any) -> DecoderResult:
+def result_of(
+    base: Bundle, difference: float, of_true: float = -0.1, **changes: Any
+) -> DecoderResult:
+    """Returns a result by what became of clips with drawn codes, and of those with true ones."""
     handover = louder(base)
+    drawn = Change(2.0, 2.0 + difference, difference, 0.1)
+    true = Change(1.5, 1.5 + of_true, of_true, 0.1)
     result = DecoderResult(
         finished=True,
         reason="finished",
@@ -173,9 +178,9 @@ def result_of(base: Bundle, difference: float, **changes: Any) -> DecoderResult:
         trained_s=1.0,
         delay=0,
         num_judged=4,
-        before={"spectral": 2.0},
-        after={"spectral": 2.0 + difference},
-        change=Change(2.0, 2.0 + difference, difference, 0.1),
+        before={"spectral": 1.5, "drawn_spectral": 2.0},
+        after={"spectral": 1.5 + of_true, "drawn_spectral": 2.0 + difference},
+        change=Verdict(true, drawn),
         best_step=300,
         best=handover.trained,
         base_sha256=sha256_of_file(base.weights),
@@ -191,8 +196,8 @@ def test_only_a_better_decoder_is_handed_over_and_once(tmp_path: Path) -> None:
         "folder": tmp_path / "run",
         "models_dir": tmp_path / "models",
     }
-    for difference in (0.5, 0.0, -0.15):
-        folder, told = hand_over(result_of(base, difference), base, clips, **places)
+    for difference, of_true in ((0.5, -0.5), (0.0, -0.5), (-0.15, -0.5), (-0.5, 0.01)):
+        folder, told = hand_over(result_of(base, difference, of_true), base, clips, **places)
         assert folder is None
         assert "no gain" in told
         assert "tiny keeps its decoder" in told
@@ -203,7 +208,8 @@ def test_only_a_better_decoder_is_handed_over_and_once(tmp_path: Path) -> None:
     assert "changed while its decoder was trained" in told
     folder, told = hand_over(result_of(base, -0.5), base, clips, **places)
     assert folder == tmp_path / "models" / "tiny-decoder-v1"
-    assert "2.000 before, 1.500 with the decoder of step 300 (-0.500, give or take 0.200)" in told
+    assert "2.000 and 1.500 (-0.500, give or take 0.200) with codes drawn by the GPT" in told
+    assert "1.500 and 1.400 (-0.100, give or take 0.200) with theirs alone" in told
     again, told = hand_over(result_of(base, -0.5), base, clips, **places)
     assert again is not None
     assert again.name == folder.name

@@ -16,7 +16,7 @@ from app.errors import SettingsError
 from train.decoder.adversary import Adversary
 from train.decoder.generator import build_generator, samples_per_code
 from train.decoder.job import DecoderJob, SegmentPlan
-from train.decoder.judge import ClipDistances, Judge, change
+from train.decoder.judge import ClipDistances, Judge, change, judge_change, mean_of
 from train.decoder.material import Material, MaterialClips, NewClip, write_material
 from train.decoder.tuning import TuningJob
 from train.loop import LoopOptions, Outcome, fit
@@ -27,7 +27,10 @@ WIDTH = SIZES.latent_dim
 
 
 def bursts(folder: Path, delay: int) -> Material:
-    """Writes clips of tones whose loudness the latents say, `delay` codes late."""
+    """Writes clips of tones whose loudness the latents say, `delay` codes late.
+
+    Those of drawn codes say some of it wrongly.
+    """
     per_code = samples_per_code(SCALES, 256)
 
     def clips() -> list[NewClip]:
@@ -42,7 +45,9 @@ def bursts(folder: Path, delay: int) -> Material:
             inside = (heard >= 0) & (heard < 30)
             latents[inside, 0] = loud[heard[inside]]
             side = "train" if number < 5 else "eval"
-            found.append(NewClip(f"c{number}", side, "", latents, loud[codes] * tone))
+            drawn = latents.copy()
+            drawn[rng.random(31) < 0.4, 0] = rng.uniform(0.02, 0.9)
+            found.append(NewClip(f"c{number}", side, "", latents, drawn, loud[codes] * tone))
         return found
 
     vectors = {"": [np.eye(1, 512, dtype=np.float32)[0]]}
@@ -74,6 +79,8 @@ def test_the_delay_is_where_a_trained_decoder_is_nearest(tmp_path: Path, delay: 
     right = judge.distances(ToneMaker(), delay)
     for wrong in {0, 1, 2} - {delay}:
         assert change(right, judge.distances(ToneMaker(), wrong)).difference > 0.1
+    # latents that say it wrongly are farther away
+    assert all(found["drawn_spectral"] > found["spectral"] + 0.01 for found in right)
 
 
 def test_two_clips_are_the_least_that_judge(tmp_path: Path) -> None:
@@ -95,6 +102,22 @@ def test_only_what_is_no_chance_is_better() -> None:
     lucky = change(before, distances(0.0, 2.1, 3.1))
     assert lucky.difference < 0
     assert not lucky.is_better
+
+
+def both(true: list[float], drawn: list[float]) -> list[ClipDistances]:
+    return [
+        {"spectral": own, "drawn_spectral": other} for own, other in zip(true, drawn, strict=True)
+    ]
+
+
+def test_drawn_codes_decide_and_true_ones_may_not_get_worse() -> None:
+    before = both([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    nearer, same, lucky = [1.9, 2.9, 3.9], [2.0, 3.0, 4.0], [1.0, 3.1, 4.1]
+    assert judge_change(before, both([0.9, 1.9, 2.9], nearer)).is_better
+    assert judge_change(before, both([1.0, 2.0, 3.0], nearer)).is_better
+    assert not judge_change(before, both([1.01, 2.0, 3.0], nearer)).is_better
+    assert not judge_change(before, both([0.9, 1.9, 2.9], same)).is_better
+    assert not judge_change(before, both([0.9, 1.9, 2.9], lucky)).is_better
 
 
 def tune(material: Material, folder: Path, stop_after: int = 99) -> tuple[TuningJob, Outcome]:
@@ -142,7 +165,9 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole, outcome = tune(material, tmp_path / "whole")
     assert outcome.finished
     assert list(whole.records) == [2, 4, 6, 8]
-    assert whole.best_step in (6, 8)  # those before the adversary don't count
+    # those before the adversary don't count
+    drawn = {step: mean_of(whole.records[step])["drawn_spectral"] for step in (6, 8)}
+    assert whole.best_step == min(drawn, key=lambda step: drawn[step])
     for _ in range(2):
         part, outcome = tune(material, tmp_path / "parts", stop_after=3)
         assert not outcome.finished
@@ -167,4 +192,4 @@ def test_training_brings_it_nearer_to_clips_it_never_met(tmp_path: Path) -> None
     job = DecoderJob(generator, MaterialClips(material, 9, delay=1), plan)
     options = LoopOptions(steps=40, rate=1e-2, warmup=0, clip=10.0, betas=(0.8, 0.99))
     fit(job, tmp_path / "state", options, cpu_accelerator())
-    assert change(before, judge.distances(generator, 1)).is_better
+    assert judge_change(before, judge.distances(generator, 1)).is_better

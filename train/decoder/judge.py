@@ -1,7 +1,9 @@
 """How far a decoder is from held-out recordings, and how many codes its latents are behind them.
 
-A clip is decoded whole, from the latents of its own codes, with the mean vector of its speaker.
-The distances are those of training; the clips are not.
+A clip is decoded whole with the mean vector of its speaker: from the latents of its own codes, and
+from those of codes that the GPT partly drew (`drawn_…`). The distances are those of training; the
+clips are not. Copies of true codes tell how much of the recording a decoder can give back; when a
+voice speaks, it gets drawn ones.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ _DELAY_CLIPS = 8
 _DELAYS = (-1, 0, 1, 2, 3)
 #: So many times its standard error, and a mean difference is no chance.
 _SURE = 2.0
+
+#: What decides: the distance of a clip as it is, and with drawn codes in it.
+TRUE, DRAWN = "spectral", "drawn_spectral"
 
 ClipDistances = dict[str, float]
 
@@ -64,6 +69,28 @@ class Change:
     def is_better(self) -> bool:
         """Whether the distance fell by more than chance would have it."""
         return self.difference < -_SURE * self.error
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a decoder is to take the place of another.
+
+    Speech is of drawn codes, so these must have come nearer to the recordings by more than chance
+    would have it. But their targets are only roughly right where a draw is not: a decoder can come
+    nearer to them by blurring. So copies of true codes may not have gone farther away at all.
+
+    Attributes:
+        true: change of copies of true codes.
+        drawn: of partly drawn ones.
+    """
+
+    true: Change
+    drawn: Change
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the drawn ones surely got better, and the true ones not worse."""
+        return self.drawn.is_better and self.true.difference <= 0
 
 
 class Judge:
@@ -117,25 +144,35 @@ class Judge:
         return Delay(min(means, key=lambda delay: means[delay]), means)
 
     def distances(self, generator: nn.Module, delay: int) -> list[ClipDistances]:
-        """Returns `stft`, `mel` and their weighted sum `spectral` of each clip."""
+        """Returns the distances of each clip, of its own codes and (`drawn_…`) of drawn ones.
+
+        They are `stft`, `mel` and `spectral`, the weighted sum of both.
+        """
         found = []
         for clip in self.clips:
-            made, audio = self.aligned(generator, clip, delay), self._material.audio(clip)
-            length = min(len(made), len(audio))
-            found.append(self._compare(made[:length], audio[:length]))
+            audio = self._material.audio(clip)
+            of_clip: ClipDistances = {}
+            for drawn, prefix in ((False, ""), (True, "drawn_")):
+                made = self.aligned(generator, clip, delay, drawn=drawn)
+                length = min(len(made), len(audio))
+                compared = self._compare(made[:length], audio[:length])
+                of_clip |= {f"{prefix}{name}": value for name, value in compared.items()}
+            found.append(of_clip)
         return found
 
-    def aligned(self, generator: nn.Module, clip: StoredClip, delay: int) -> FloatArray:
+    def aligned(
+        self, generator: nn.Module, clip: StoredClip, delay: int, *, drawn: bool = False
+    ) -> FloatArray:
         """Returns a clip as the decoder says it, [samples], beginning with the recording."""
-        made = self.speak(generator, clip)
+        made = self.speak(generator, clip, drawn=drawn)
         late = round(delay * self._per_code)
         return made[late:] if late >= 0 else np.pad(made, (-late, 0))
 
     @torch.no_grad()
-    def speak(self, generator: nn.Module, clip: StoredClip) -> FloatArray:
-        """Returns all samples that the latents of a clip become."""
+    def speak(self, generator: nn.Module, clip: StoredClip, *, drawn: bool = False) -> FloatArray:
+        """Returns all samples that a clip's latents become, of its own codes or of drawn ones."""
         device = next(generator.parameters()).device
-        latents = torch.from_numpy(self._material.latents(clip)).T[None].to(device)
+        latents = torch.from_numpy(self._material.latents(clip, drawn=drawn)).T[None].to(device)
         vector = torch.from_numpy(self._material.mean_speaker(clip.speaker)).to(device)
         made = generator(stretch(latents, self._scales), vector[None, :, None])
         samples: FloatArray = made[0, 0].float().cpu().numpy()
@@ -156,9 +193,16 @@ def mean_of(distances: Sequence[ClipDistances]) -> ClipDistances:
     return {name: sum(found[name] for found in distances) / len(distances) for name in distances[0]}
 
 
-def change(before: Sequence[ClipDistances], after: Sequence[ClipDistances]) -> Change:
+def judge_change(before: Sequence[ClipDistances], after: Sequence[ClipDistances]) -> Verdict:
     """Compares two decoders by two clips or more, clip by clip."""
-    old, new = (np.array([found["spectral"] for found in side]) for side in (before, after))
+    return Verdict(change(before, after, TRUE), change(before, after, DRAWN))
+
+
+def change(
+    before: Sequence[ClipDistances], after: Sequence[ClipDistances], name: str = TRUE
+) -> Change:
+    """Returns what became of one distance of two clips or more."""
+    old, new = (np.array([found[name] for found in side]) for side in (before, after))
     each = new - old
     error = float(each.std(ddof=1) / math.sqrt(len(each)))
     return Change(float(old.mean()), float(new.mean()), float(each.mean()), error)

@@ -1,7 +1,7 @@
 """What a decoder learns from, computed once and kept on disk: latents, audio, speaker vectors.
 
 A folder of three raw arrays and an index that is written last. Latents are float16 and audio is
-16 bit, some 100 kB for a second of XTTS-v2. Knows files; the networks are in `preparing`.
+16 bit, some 140 kB for a second of XTTS-v2. Knows files; the networks are in `preparing`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class StoredClip:
     """One clip: where its arrays begin, in latents and in samples.
 
     Attributes:
-        num_latents: one more than its codes.
+        num_latents: one more than its codes; so many of the true ones, then as many of drawn ones.
         num_samples: at the output's rate.
     """
 
@@ -42,12 +42,19 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class NewClip:
-    """A clip to be stored: latents [codes + 1, width] and audio [samples] within -1..1."""
+    """A clip to be stored.
+
+    Attributes:
+        true: latents [codes + 1, width] of its own codes.
+        drawn: of codes that the GPT partly drew.
+        audio: [samples] within -1..1.
+    """
 
     name: str
     side: str
     speaker: str
-    latents: FloatArray
+    true: FloatArray
+    drawn: FloatArray
     audio: FloatArray
 
 
@@ -72,7 +79,7 @@ class Material:
             counts: dict[str, int] = index["speakers"]
             rows = vectors.reshape(sum(counts.values()), -1)
             last = self.clips[-1]
-            _check_or_raise(len(self._latents) == last.first_latent + last.num_latents)
+            _check_or_raise(len(self._latents) == last.first_latent + 2 * last.num_latents)
             _check_or_raise(len(self._audio) == last.first_sample + last.num_samples)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise SettingsError(
@@ -86,10 +93,10 @@ class Material:
         """Returns the clips to train on (`train`), or those that judge (`eval`)."""
         return [clip for clip in self.clips if clip.side == side]
 
-    def latents(self, clip: StoredClip) -> FloatArray:
-        """Returns [codes + 1, width]."""
-        end = clip.first_latent + clip.num_latents
-        return self._latents[clip.first_latent : end].astype(np.float32)
+    def latents(self, clip: StoredClip, *, drawn: bool) -> FloatArray:
+        """Returns [codes + 1, width], of the clip's own codes or of partly drawn ones."""
+        first = clip.first_latent + (clip.num_latents if drawn else 0)
+        return self._latents[first : first + clip.num_latents].astype(np.float32)
 
     def audio(self, clip: StoredClip) -> FloatArray:
         """Returns [samples] at the output's rate."""
@@ -109,7 +116,8 @@ class MaterialClips:
     """The clips to learn from, as a source of segments (`train.decoder.job.ClipSource`).
 
     A voice is spoken with the vector of one reference clip, or with the mean of several: both are
-    drawn, each half of the time, the clip from other recordings of the speaker as well.
+    drawn, each half of the time, the clip from other recordings of the speaker as well. And half of
+    the time the latents are of codes that the GPT partly drew, as all are when it speaks.
 
     Args:
         material: all clips.
@@ -133,12 +141,13 @@ class MaterialClips:
         self.delay = delay
 
     def read(self, index: int, rng: np.random.Generator) -> ClipParts:
-        """Returns a clip with a vector of its speaker."""
+        """Returns a clip with latents of one kind and a vector of its speaker."""
         clip = self.clips[index]
         known = self._material.speakers[clip.speaker]
         chosen = int(rng.integers(2 * len(known)))
         vector = known[chosen] if chosen < len(known) else self._material.mean_speaker(clip.speaker)
-        return ClipParts(self._material.latents(clip), self._material.audio(clip), vector)
+        latents = self._material.latents(clip, drawn=bool(rng.integers(2)))
+        return ClipParts(latents, self._material.audio(clip), vector)
 
 
 def write_material(
@@ -194,8 +203,9 @@ def _write_clips(folder: Path, clips: Iterable[NewClip]) -> tuple[list[StoredCli
     latents = samples = width = 0
     with (folder / _LATENTS).open("wb") as features, (folder / _AUDIO).open("wb") as sounds:
         for clip in clips:
-            width = clip.latents.shape[1]
-            features.write(clip.latents.astype(np.float16).tobytes())
+            width = clip.true.shape[1]
+            for kind in (clip.true, clip.drawn):
+                features.write(kind.astype(np.float16).tobytes())
             sounds.write((clip.audio.clip(-1, 1) * _FULL_SCALE).round().astype(np.int16).tobytes())
             stored.append(
                 StoredClip(
@@ -203,12 +213,12 @@ def _write_clips(folder: Path, clips: Iterable[NewClip]) -> tuple[list[StoredCli
                     clip.side,
                     clip.speaker,
                     latents,
-                    len(clip.latents),
+                    len(clip.true),
                     samples,
                     len(clip.audio),
                 )
             )
-            latents += len(clip.latents)
+            latents += len(clip.true) + len(clip.drawn)
             samples += len(clip.audio)
     return stored, width
 

@@ -30,7 +30,7 @@ from train.fit.network import load_network
 from train.fit.setup import layout_of, mel_stats_of
 
 #: Raised whenever the same clips and weights would give other arrays.
-_FORMAT = 1
+_FORMAT = 2
 #: Recordings of a speaker that vectors are computed of.
 _MOST_VECTORS = 32
 _log = logging.getLogger(__name__)
@@ -108,9 +108,10 @@ def _new_clips(
     network = load_network(base.state, base.config, base.bundle.weights).to(device)
     stats = mel_stats_of(base.state, base.bundle)
     layout = layout_of(base.bundle, base.config, network)
-    for clip, latents in clip_latents(network, clips, stats, layout, max_positions):
+    for found in clip_latents(network, clips, stats, layout, max_positions):
+        clip = found.clip
         audio = clip_sound(clip, base.sizes.output_sample_rate, levelling)
-        yield NewClip(clip.name, clip.side, clip.speaker, latents, audio)
+        yield NewClip(clip.name, clip.side, clip.speaker, found.true, found.drawn, audio)
 
 
 def _speaker_vectors(

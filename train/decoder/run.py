@@ -28,7 +28,7 @@ from train.data.prepared import PreparedClips
 from train.decoder.adversary import Adversary
 from train.decoder.generator import load_generator
 from train.decoder.job import DecoderJob, FloatArray, SegmentPlan
-from train.decoder.judge import Change, ClipDistances, Delay, Judge, change, mean_of
+from train.decoder.judge import ClipDistances, Delay, Judge, Verdict, judge_change, mean_of
 from train.decoder.material import Material, MaterialClips, stored_identity
 from train.decoder.preparing import BaseParts, material_identity, open_or_prepare
 from train.decoder.tuning import TuningJob
@@ -53,7 +53,7 @@ class DecoderResult:
     Attributes:
         before, after: mean distances of the held-out clips, with the base's decoder and with the
             best one; `after` is empty before the first evaluation.
-        change: of the spectral distance; None before the first evaluation.
+        change: of the spectral distances; None before the first evaluation.
         best_step, best: where the best decoder was, and its weights.
         base_sha256: of the weights file that training started from.
     """
@@ -66,7 +66,7 @@ class DecoderResult:
     num_judged: int
     before: ClipDistances
     after: ClipDistances
-    change: Change | None
+    change: Verdict | None
     best_step: int
     best: Mapping[str, Tensor]
     base_sha256: str
@@ -213,13 +213,14 @@ class DecoderRun:
         return delay, content["before"]
 
     def _check_same_run_or_raise(self, identity: str, material: Path) -> None:
-        """Refuses a folder that holds the training of another model or of other clips."""
+        """Refuses a folder that holds the training of anything but these arrays."""
         if stored_identity(material) == identity:
             return
         if list_checkpoints(self._state_dir):
             raise SettingsError(
-                f"{self.folder} holds the training of another model's decoder or on other clips: "
-                "name another TRAIN_OUTPUT_DIR (--output), or remove the folder to start over.",
+                f"{self.folder} holds the training of another model's decoder, on other clips, or "
+                "by an earlier version: name another TRAIN_OUTPUT_DIR (--output), or remove the "
+                "folder to start over.",
                 param="TRAIN_OUTPUT_DIR",
             )
         (self.folder / "base.json").unlink(missing_ok=True)
@@ -229,8 +230,8 @@ class DecoderRun:
             return
         self._accelerator.log({f"held_out/{name}": value for name, value in means.items()}, step)
         _log.info(
-            "held out at step %d: spectral %.4f, stft %.4f, mel %.4f",
-            *(step, means["spectral"], means["stft"], means["mel"]),
+            "held out at step %d: spectral %.4f (stft %.4f, mel %.4f), with drawn codes %.4f",
+            *(step, *(means[name] for name in ("spectral", "stft", "mel", "drawn_spectral"))),
         )
 
     def _result(self, job: TuningJob, outcome: Outcome) -> DecoderResult:
@@ -244,7 +245,7 @@ class DecoderRun:
             num_judged=len(self._judge.clips),
             before=mean_of(self._before),
             after=mean_of(found) if found else {},
-            change=change(self._before, found) if found else None,
+            change=judge_change(self._before, found) if found else None,
             best_step=job.best_step,
             best=job.best,
             base_sha256=self._base.sha256,

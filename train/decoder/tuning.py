@@ -1,7 +1,8 @@
 """Fine-tuning as a job of the loop: a decoder's training with held-out clips that watch it.
 
-The lowest of the evaluations is kept beside the weights in training and is part of a resume. With
-an adversary only those count that it had a hand in: what it gives is not in the distance.
+The lowest of the evaluations, by clips with drawn codes as in speech, is kept beside the weights in
+training and is part of a resume. With an adversary only those count that it had a hand in: what it
+gives is not in the distance.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.decoder.job import DecoderJob
-from train.decoder.judge import ClipDistances, Judge, mean_of
+from train.decoder.judge import DRAWN, ClipDistances, Judge, mean_of
 
 Told = Callable[[int, ClipDistances], None]
 
@@ -78,7 +79,7 @@ class TuningJob:
         self.records[step] = found
         if step < self._counts_from:
             return
-        if not self.best or means["spectral"] < mean_of(self.records[self.best_step])["spectral"]:
+        if not self.best or means[DRAWN] < mean_of(self.records[self.best_step])[DRAWN]:
             self.best_step = step
             self.best = {n: v.detach().cpu().clone() for n, v in self.module.state_dict().items()}
 

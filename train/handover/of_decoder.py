@@ -10,7 +10,7 @@ from app.files import sha256_of_file, write_atomic
 from app.models.bundles import Bundle
 from app.models.config import read_json
 from train.data.prepared import PreparedClips
-from train.decoder.judge import Change
+from train.decoder.judge import Change, Verdict
 from train.decoder.run import DecoderResult
 from train.handover.decoder import DecoderHandover, export_decoder
 from train.handover.export import next_free_name, voice_name
@@ -51,7 +51,7 @@ def hand_over(
         )
     note = folder / _EXPORTED_FILE
     known = read_json(note) if note.is_file() else {}
-    found = f"{_words(result.change, result)}, nearer to the recordings than before."
+    found = f"{_words(result.change, result)}: nearer to the recordings."
     if to is None and known.get("step") == result.best_step:
         earlier = Path(str(known.get("folder", "")))
         if earlier.is_dir():
@@ -81,16 +81,24 @@ def refusal(result: DecoderResult, base: Bundle) -> str:
     if result.change is None:
         return f"No held-out clip has judged the decoder yet; {base.name} stays as it is."
     return (
-        f"{_words(result.change, result)}: that is no gain, so no model was made and {base.name} "
-        "keeps its decoder. A lower DECODER_RATE, more DECODER_STEPS or cleaner clips may help."
+        f"{_words(result.change, result)}: that is no gain (the former must fall by more than "
+        f"chance, the latter may not rise), so no model was made and {base.name} keeps its "
+        "decoder. A lower DECODER_RATE, more DECODER_STEPS or cleaner clips may help."
     )
 
 
-def _words(change: Change, result: DecoderResult) -> str:
+def _words(verdict: Verdict, result: DecoderResult) -> str:
     return (
-        f"Spectral distance of {result.num_judged} held-out clips: {change.before:.3f} before, "
-        f"{change.after:.3f} with the decoder of step {result.best_step} "
-        f"({change.difference:+.3f}, give or take {2 * change.error:.3f})"
+        f"Spectral distance of {result.num_judged} held-out clips before, and with the decoder of "
+        f"step {result.best_step}: {_told(verdict.drawn)} with codes drawn by the GPT among "
+        f"theirs, {_told(verdict.true)} with theirs alone"
+    )
+
+
+def _told(change: Change) -> str:
+    return (
+        f"{change.before:.3f} and {change.after:.3f} ({change.difference:+.3f}, give or take "
+        f"{2 * change.error:.3f})"
     )
 
 

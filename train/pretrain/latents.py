@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 
 from app.files import write_atomic
+from train.decoder.drawn import mix_drawn
 from train.pretrain.corpus import Clip
 from train.pretrain.decoder import Features
 from train.pretrain.gpt_batch import Row, RowSource
 from train.pretrain.gpt_model import PackedGpt
 
-#: Share of the codes of the second variant that the GPT drew.
-_DRAWN_SHARE = 0.4
-_TEMPERATURE = 0.8
 _STYLE_FRAMES = 345
 _ROW_TOKENS = 4000
 _INDEX, _DATA = "latents.json", "latents.f16"
@@ -37,7 +35,6 @@ def write_latents(
     folder.mkdir(parents=True, exist_ok=True)
     module.eval()
     rng = np.random.default_rng((17, len(rows)))
-    torch.manual_seed(17)
     ordered = sorted(rows, key=lambda row: row.length)
     places: dict[str, int] = {}
     written = 0
@@ -75,14 +72,11 @@ def _variants(
     batch = source.pack(rows, None, 0.0)
     clean, _ = module(batch, prompt)
     clean = clean.float()
-    logits = module.gpt.mel_head(clean).float()[..., : module.gpt.start_audio_token]
-    drawn = torch.multinomial((logits / _TEMPERATURE).softmax(-1).flatten(0, 1), 1)
-    drawn = drawn.view(clean.shape[:2])
+    logits = module.gpt.mel_head(clean).float()[..., : module.gpt.start_audio_token].numpy()
     swapped = []
     for i, row in enumerate(rows):
         start = len(row.text)
-        own = drawn[i, start : start + len(row.codes)].numpy()
-        codes = np.where(rng.random(len(row.codes)) < _DRAWN_SHARE, own, row.codes)
+        codes = mix_drawn(row.codes, logits[i, start : start + len(row.codes)], rng)
         swapped.append(Row(row.clip, row.speaker, row.text, codes, row.aligned))
     noisy, _ = module(source.pack(swapped, None, 0.0), prompt)
     noisy = noisy.float()
