@@ -26,7 +26,10 @@ class Linear(ABC):
 
 
 class PlainLinear(Linear):
-    """Weights as they are, [in, out]; a row alone gets another beside it."""
+    """Weights as they are, [in, out]; a row alone gets another beside it, but on CUDA devices.
+
+    There it would be one kernel more for each product, and bits differ with company anyway.
+    """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self.device, self.dtype = weight.device, weight.dtype
@@ -35,7 +38,7 @@ class PlainLinear(Linear):
 
     def apply(self, rows: torch.Tensor) -> torch.Tensor:
         """Returns [n, out]; equal to the bit from two rows on, where the CPU has AVX-512."""
-        if len(rows) > 1:
+        if len(rows) > 1 or self.device.type == "cuda":
             return torch.addmm(self._bias, rows, self._weight)
         return torch.addmm(self._bias, rows.expand(2, -1), self._weight)[:1]
 

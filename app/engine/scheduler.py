@@ -2,7 +2,7 @@
 
 Knows jobs and rows; knows nothing of requests, of text, or of who listens. Single-threaded: one
 loop owns a scheduler, submits, cancels and steps it. What a job gives does not depend on the jobs
-beside it, to the bit.
+beside it, to the bit on a CPU; on a GPU within rounding (`graph_decoder`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from app.engine.batch_decoder import NUM_VOICE, BatchDecoder
 from app.engine.decoder import Decoder, GptDecoder
 from app.engine.gpt_weights import GptSizes
+from app.engine.graph_decoder import GraphDecoder
 from app.engine.guidance import GuidedDecoder
 from app.engine.job_row import JobRow, SampleStream
 from app.engine.native_decoder import NativeDecoder
@@ -211,6 +212,8 @@ def _make_parts(
         return NativeDecoder(model.gpt, model.cache_dtype, max_rows), stream
     if model.gpt.is_int8:
         return BatchDecoder(model.gpt, model.cache_dtype, max_rows), stream
+    if model.gpt.device.type == "cuda":
+        return GraphDecoder(model.gpt, max_rows), stream
     return GptDecoder(model.gpt), stream
 
 

@@ -1,0 +1,386 @@
+"""The steps of fixed shapes: the slow path's numbers, and recordings that nobody has to trust.
+
+What is recorded here is the step itself, called again at each replay; CUDA's own recordings are
+held to the same in `test_engine_graph_gpu.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import toy
+from graph_card import compare, distance
+
+from app.engine import scheduler
+from app.engine.decoder import Decoder, GptDecoder, StepOutput
+from app.engine.gpt_weights import GptWeights
+from app.engine.graph_decoder import GraphDecoder
+from app.engine.growing_cache import GrowingCache
+from app.engine.guidance import GuidedDecoder
+from app.engine.reference import ReferenceDecoder
+from app.engine.step_graphs import Recording, StepGraphs
+from app.engine.types import DecodeOptions, SegmentDone, SegmentJob
+from app.models import footprint
+
+#: toy rows are 38 to 211 positions long
+SPANS = (64, 96, 128)
+CPU = torch.device("cpu")
+
+
+class Again:
+    """Records a run as what to call again; `fault` is done to what a replay gives."""
+
+    def __init__(self, fault: Callable[[StepOutput], None] = lambda _: None) -> None:
+        self.num_recorded = self.num_replayed = self.num_forgotten = 0
+        self._fault = fault
+
+    def record(self, run: Callable[[], StepOutput]) -> Recording:
+        self.num_recorded += 1
+        output = StepOutput(*(part.clone() for part in run()))
+
+        def replay() -> None:
+            self.num_replayed += 1
+            for kept, new in zip(output, run(), strict=True):
+                kept.copy_(new)
+            self._fault(output)
+
+        return Recording(output, replay)
+
+    def forget(self) -> None:
+        self.num_forgotten += 1
+
+
+class Broken:
+    """Fails to record."""
+
+    def __init__(self, error: Exception) -> None:
+        self.num_recorded = 0
+        self._error = error
+
+    def record(self, run: Callable[[], StepOutput]) -> Recording:
+        self.num_recorded += 1
+        raise self._error
+
+    def forget(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StepGraphs, "distrusted", "")
+
+
+def toy_gpt() -> GptWeights:
+    return toy.toy_model().gpt
+
+
+def make_decoder(max_rows: int, recorder: Any = None) -> GraphDecoder:
+    return GraphDecoder(toy_gpt(), max_rows, spans=SPANS, recorder=recorder)
+
+
+def start(decoder: Decoder, index: int) -> tuple[Any, StepOutput]:
+    ids = tuple(range(10, 13 + 4 * (index % 7)))
+    return decoder.prefill(ids, toy.voice(index).gpt_latents)
+
+
+def draw_greedily(decoder: Decoder, num_rows: int, num_tokens: int) -> dict[int, list[int]]:
+    """Lets rows enter one a step; each leaves with its own number of tokens, from `num_tokens`."""
+    running: dict[int, tuple[Any, list[int]]] = {}
+    drawn: dict[int, list[int]] = {}
+    for step in range(2 * num_rows + num_tokens):
+        if step < num_rows:
+            row, out = start(decoder, step)
+            running[step] = (row, [int(out.logits[0].argmax())])
+        # in another order each time
+        order = sorted(running, key=lambda index: (index + step) % num_rows)
+        if not order:
+            break
+        output = decoder.step([running[i][0] for i in order], [running[i][1][-1] for i in order])
+        for place, index in enumerate(order):
+            running[index][1].append(int(output.logits[place].argmax()))
+            if len(running[index][1]) == num_tokens + index % 5:
+                drawn[index] = running.pop(index)[1]
+    return drawn
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize("num_rows", [1, 4, 16])
+def test_rows_that_enter_and_leave_draw_the_plain_decoders_tokens(
+    num_rows: int, is_recorded: bool
+) -> None:
+    recorder = Again() if is_recorded else None
+    decoder = make_decoder(num_rows, recorder)
+    drawn = draw_greedily(decoder, num_rows, 40)
+    assert len(drawn) == num_rows
+    assert drawn == draw_greedily(GptDecoder(toy_gpt()), num_rows, 40)
+    if recorder:
+        assert StepGraphs.distrusted == ""
+        assert decoder.num_graphs >= min(num_rows, 2)
+        assert recorder.num_replayed > 2 * recorder.num_recorded
+
+
+def test_a_row_draws_the_slow_paths_tokens() -> None:
+    weights = toy_gpt()
+    drawn = draw_greedily(make_decoder(4, Again()), 4, 20)
+    assert drawn == draw_greedily(ReferenceDecoder(weights), 4, 20)
+
+
+def test_all_numbers_are_close_to_the_plain_decoders_at_every_length() -> None:
+    """To the end of the longest row there can be, beside one that pauses there."""
+    weights = toy_gpt()
+    sizes = weights.sizes
+    ours, plain = make_decoder(2, Again()), GptDecoder(weights)
+    ids = tuple(index % 20 + 5 for index in range(sizes.max_text_tokens))
+    voice = toy.voice(1).gpt_latents
+    (row, given), (other, expected) = ours.prefill(ids, voice), plain.prefill(ids, voice)
+    assert distance(given, expected) < 1e-4
+    for step in range(sizes.max_audio_tokens):
+        given, expected = ours.step([row], [step]), plain.step([other], [step])
+        assert distance(given, expected) < 1e-4
+    (late, _), (later, _) = start(ours, 2), start(plain, 2)
+    for step in range(5):
+        assert distance(ours.step([late], [step]), plain.step([later], [step])) < 1e-4
+
+
+def test_a_row_that_pauses_goes_on_as_if_it_had_not() -> None:
+    ours, plain = make_decoder(4, Again()), GptDecoder(toy_gpt())
+    rows = [(start(ours, index)[0], start(plain, index)[0]) for index in range(3)]
+    for step, chosen in enumerate([(0, 1, 2), (2,), (1, 0), (2, 0), (0,), (2, 1, 0)]):
+        tokens = [7 * step + index for index in chosen]
+        given = ours.step([rows[index][0] for index in chosen], tokens)
+        expected = plain.step([rows[index][1] for index in chosen], tokens)
+        assert distance(given, expected) < 1e-4
+
+
+def test_guided_rows_are_the_plain_decoders() -> None:
+    ours, plain = GuidedDecoder(make_decoder(2, Again())), GuidedDecoder(GptDecoder(toy_gpt()))
+    voice = toy.voice(3).gpt_latents
+    (row, given), (other, expected) = (d.prefill((5, 6), voice, 1.5) for d in (ours, plain))
+    for step in range(4):
+        assert distance(given, expected) < 1e-4
+        given, expected = ours.step([row], [step]), plain.step([other], [step])
+
+
+def test_jobs_are_spoken_as_over_the_plain_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn by chance, one of them guided; the decoder is put where the plain one is on a CPU."""
+
+    def speak() -> dict[str, tuple[int, ...]]:
+        batch = scheduler.Scheduler(toy.toy_model(), max_rows=4)
+        for index, scale in enumerate((1.0, 1.5, 1.0, 1.0, 1.0)):
+            options = DecodeOptions(seed=index, guidance_scale=scale, max_tokens=30)
+            batch.submit(SegmentJob(str(index), (18, 19, 20), toy.voice(index), options))
+        tokens = {}
+        while not batch.is_idle:
+            ends = [event for event in batch.step() if isinstance(event, SegmentDone)]
+            tokens.update({end.job_id: end.tokens for end in ends})
+        return tokens
+
+    expected = speak()
+    assert len(expected) == 5
+    recorder = Again()
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "GptDecoder", lambda gpt: GraphDecoder(gpt, 4, recorder=recorder))
+        assert speak() == expected
+    assert recorder.num_replayed > 20
+
+
+def test_models_on_cuda_devices_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which cannot be made without one, so what would be made is looked at."""
+    wanted: list[tuple[GptWeights, int]] = []
+    monkeypatch.setattr(scheduler, "GraphDecoder", lambda gpt, rows: wanted.append((gpt, rows)))
+    monkeypatch.setattr(GptWeights, "device", torch.device("cuda", 0))
+    scheduler.Scheduler(toy.toy_model(), max_rows=5)
+    ((gpt, rows),) = wanted
+    assert (gpt is toy_gpt(), rows) == (True, 5)
+    scheduler.Scheduler(toy.toy_model(), max_rows=5, fast=False)
+    monkeypatch.setattr(GptWeights, "device", torch.device("mps"))
+    scheduler.Scheduler(toy.toy_model(), max_rows=5)
+    assert len(wanted) == 1
+
+
+def test_a_broken_row_harms_neither_its_neighbour_nor_who_comes_into_its_place() -> None:
+    decoder, plain = make_decoder(2, Again()), GptDecoder(toy_gpt())
+    voice = toy.voice(0).gpt_latents
+    broken, output = decoder.prefill(tuple(range(10, 40)), torch.full_like(voice, torch.nan))
+    assert output.logits.isnan().all()
+    whole, other = start(decoder, 1)[0], start(plain, 1)[0]
+    given = decoder.step([broken, whole], [3, 4])
+    assert given.logits[0].isnan().all()
+    given = StepOutput(given.logits[1:], given.latents[1:])
+    assert distance(given, plain.step([other], [4])) < 1e-4
+    assert StepGraphs.distrusted == ""
+    del broken
+    new, newer = start(decoder, 0)[0], start(plain, 0)[0]
+    given = decoder.step([new, whole], [5, 6])
+    assert distance(given, plain.step([newer, other], [5, 6])) < 1e-4
+
+
+def test_what_was_handed_out_stays() -> None:
+    decoder = make_decoder(1, Again())
+    row, _ = start(decoder, 0)
+    outputs = [decoder.step([row], [step]) for step in range(3)]
+    copies = [StepOutput(*(part.clone() for part in output)) for output in outputs]
+    decoder.step([row], [9])
+    assert all(torch.equal(a.logits, b.logits) for a, b in zip(outputs, copies, strict=True))
+    assert all(torch.equal(a.latents, b.latents) for a, b in zip(outputs, copies, strict=True))
+
+
+def test_room_grows_with_the_rows_and_goes_with_the_decoder() -> None:
+    decoder = make_decoder(8)
+    sizes = toy_gpt().sizes
+    assert decoder.cache_bytes == 0
+    rows = [start(decoder, 0)[0]]
+    assert decoder.cache_bytes == sizes.cache_bytes(64, torch.float32)
+    rows += [start(decoder, 0)[0] for _ in range(4)]
+    assert decoder.cache_bytes == sizes.cache_bytes(8 * 64, torch.float32)
+    rows[1:] = []
+    rows += [start(decoder, 6)[0] for _ in range(2)]
+    assert decoder.cache_bytes == sizes.cache_bytes(8 * 64, torch.float32)
+    assert sorted(row.place for row in rows) == [0, 1, 2]
+    kept = weakref.ref(decoder._cache.layers[0])
+    del decoder
+    assert kept() is None, "without waiting for the collector"
+
+
+def test_the_rows_at_their_longest_are_what_is_counted() -> None:
+    """`footprint` counts whole blocks of 128 positions; for XTTS-v2's sizes, and the toy's."""
+    for args in ({"gpt_layers": 30, "gpt_n_model_channels": 1024}, toy.MODEL_ARGS):
+        sizes = replace(
+            toy_gpt().sizes,
+            max_text_tokens=int(args.get("gpt_max_text_tokens", 402)) - 1,
+            max_audio_tokens=int(args.get("gpt_max_audio_tokens", 605)) - 3,
+        )
+        longest = GraphDecoder(replace(toy_gpt(), sizes=sizes), 3)._cache._spans[-1]
+        text = int(args.get("gpt_max_text_tokens", 402)) + 2
+        audio = int(args.get("gpt_max_audio_tokens", 605)) + 2
+        counted = -(-(footprint._VOICE_POSITIONS + text + audio) // 128) * 128
+        assert 32 + sizes.max_text_tokens + 3 + sizes.max_audio_tokens < longest <= counted
+
+
+def test_rows_that_move_keep_what_they_hold() -> None:
+    sizes = toy_gpt().sizes
+    cache = GrowingCache(sizes, 4, (8, 16), torch.float32, CPU)
+    qkv = torch.randn(3, 5, 3, sizes.num_heads, sizes.head_dim)
+    rows = [cache.open_row(5) for _ in range(3)]
+    for row, own in zip(rows, qkv, strict=True):
+        cache.fill(row, 1, own)
+    before = cache.generation
+    del row, rows[0]
+    assert cache.begin_step() == ([5, 5], 8)
+    for row, own in zip(rows, qkv[1:], strict=True):
+        kept = cache.layers[1][:, row.place, :, :5]
+        assert torch.equal(kept, own[:, 1:].permute(1, 2, 0, 3))
+    assert cache.generation == before
+    cache.open_row(11)
+    assert cache.generation == before + 1
+    assert torch.equal(cache.layers[1][:, row.place, :, :5], kept)
+
+
+def add_one(output: StepOutput) -> None:
+    output.logits.add_(1)
+
+
+def make_nan(output: StepOutput) -> None:
+    output.latents[:, 3] = torch.nan
+
+
+@pytest.mark.parametrize("fault", [add_one, make_nan])
+def test_a_replay_that_is_wrong_is_found_out_and_nobody_hears_it(
+    fault: Callable[[StepOutput], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = Again(fault)
+    with caplog.at_level(logging.WARNING):
+        drawn = draw_greedily(make_decoder(4, recorder), 4, 10)
+    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 4, 10)
+    assert recorder.num_recorded == recorder.num_replayed == 1
+    assert "no longer replayed" in caplog.text
+    assert "a replayed step was off by" in StepGraphs.distrusted
+    other = Again()
+    draw_greedily(make_decoder(4, other), 4, 10)
+    assert other.num_recorded == 0, "nobody in this process records any more"
+
+
+class Frozen(Again):
+    """Its replays give what was recorded, whatever went in since."""
+
+    def record(self, run: Callable[[], StepOutput]) -> Recording:
+        recording = super().record(run)
+        first = StepOutput(*(part.clone() for part in recording.output))
+
+        def replay() -> None:
+            for kept, old in zip(recording.output, first, strict=True):
+                kept.copy_(old)
+
+        return Recording(recording.output, replay)
+
+
+class Idle(Again):
+    """Its replays do nothing."""
+
+    def record(self, run: Callable[[], StepOutput]) -> Recording:
+        return Recording(super().record(run).output, lambda: None)
+
+
+@pytest.mark.parametrize("kind", [Frozen, Idle])
+def test_a_replay_that_does_not_do_the_work_is_found_out(kind: type[Again]) -> None:
+    drawn = draw_greedily(make_decoder(2, kind()), 2, 10)
+    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 2, 10)
+    assert StepGraphs.distrusted
+
+
+def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    recorder = Broken(RuntimeError("operation not permitted when stream is capturing"))
+    with caplog.at_level(logging.WARNING):
+        drawn = draw_greedily(make_decoder(2, recorder), 2, 10)
+    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 2, 10)
+    assert recorder.num_recorded == 1
+    assert "not permitted when stream is capturing" in caplog.text
+
+
+def test_without_memory_to_record_only_this_decoder_stops() -> None:
+    recorder, other = Broken(torch.OutOfMemoryError("CUDA out of memory")), Again()
+    expected = draw_greedily(GptDecoder(toy_gpt()), 2, 10)
+    assert draw_greedily(make_decoder(2, recorder), 2, 10) == expected
+    assert recorder.num_recorded == 1
+    assert draw_greedily(make_decoder(2, other), 2, 10) == expected
+    assert other.num_recorded > 1
+
+
+def test_the_longest_unused_recording_goes_beyond_the_bound() -> None:
+    recorder = Again()
+
+    def step(inputs: torch.Tensor, span: int) -> StepOutput:
+        rows = inputs.sum(0).float()[:, None] * span
+        return StepOutput(rows, rows + 1)
+
+    graphs = StepGraphs(step, recorder, CPU, most=2)
+    one, two = torch.ones(3, 1, dtype=torch.int64), torch.ones(3, 2, dtype=torch.int64)
+    for inputs, span, expected in [
+        (one, 8, 1),
+        (two, 8, 2),
+        (one, 8, 2),
+        (one, 16, 3),  # the longest unused, two rows over 8, goes
+        (one, 8, 3),
+        (two, 8, 4),
+    ]:
+        output = graphs.run(inputs, span, [0])
+        assert torch.equal(output.logits, step(inputs, span).logits)
+        assert recorder.num_recorded == expected
+        assert len(graphs) <= 2
+    assert recorder.num_forgotten == 1
+    graphs.clear()
+    graphs.run(one, 8, [0])
+    assert recorder.num_forgotten == 2, "no graph holds the pool any more"
+
+
+def test_half_precision_stays_near_the_plain_decoder() -> None:
+    """The measure that is taken of a real card, at the toy's sizes."""
+    compared = compare(toy_gpt().sizes, torch.bfloat16, "cpu", 3, 8)
+    assert compared.plain_apart < 5e-2
+    assert compared.replayed_apart == 0, "the same operations"
