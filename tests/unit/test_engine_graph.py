@@ -207,9 +207,9 @@ def test_models_on_cuda_devices_take_it(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_broken_row_harms_neither_its_neighbour_nor_who_comes_into_its_place() -> None:
     decoder, plain = make_decoder(2, Again()), GptDecoder(toy_gpt())
     voice = toy.voice(0).gpt_latents
+    whole, other = start(decoder, 1)[0], start(plain, 1)[0]
     broken, output = decoder.prefill(tuple(range(10, 40)), torch.full_like(voice, torch.nan))
     assert output.logits.isnan().all()
-    whole, other = start(decoder, 1)[0], start(plain, 1)[0]
     given = decoder.step([broken, whole], [3, 4])
     assert given.logits[0].isnan().all()
     given = StepOutput(given.logits[1:], given.latents[1:])
@@ -217,6 +217,7 @@ def test_a_broken_row_harms_neither_its_neighbour_nor_who_comes_into_its_place()
     assert StepGraphs.distrusted == ""
     del broken
     new, newer = start(decoder, 0)[0], start(plain, 0)[0]
+    assert new.place == 1, "where the broken one was longer"
     given = decoder.step([new, whole], [5, 6])
     assert distance(given, plain.step([newer, other], [5, 6])) < 1e-4
 
@@ -246,6 +247,23 @@ def test_room_grows_with_the_rows_and_goes_with_the_decoder() -> None:
     kept = weakref.ref(decoder._cache.layers[0])
     del decoder
     assert kept() is None, "without waiting for the collector"
+
+
+def test_what_was_recorded_before_the_room_grew_is_recorded_anew() -> None:
+    """A recording on a card holds the addresses of keys and values."""
+    recorder = Again()
+    decoder = make_decoder(4, recorder)
+    row = start(decoder, 0)[0]
+    for step in range(3):
+        decoder.step([row], [step])
+    assert (recorder.num_recorded, recorder.num_forgotten) == (1, 1)
+    start(decoder, 1)
+    for step in range(3):
+        decoder.step([row], [step])
+    assert (recorder.num_recorded, recorder.num_forgotten) == (2, 2)
+    start(decoder, 1)
+    decoder.step([row], [3])
+    assert recorder.num_recorded == 2, "there was room"
 
 
 def test_the_rows_at_their_longest_are_what_is_counted() -> None:
