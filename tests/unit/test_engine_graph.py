@@ -16,6 +16,7 @@ import pytest
 import torch
 import toy
 from graph_card import compare, distance
+from graph_recorders import Again, Broken, Frozen, Idle
 
 from app.engine import scheduler
 from app.engine.decoder import Decoder, GptDecoder, StepOutput
@@ -24,51 +25,13 @@ from app.engine.graph_decoder import GraphDecoder
 from app.engine.growing_cache import GrowingCache
 from app.engine.guidance import GuidedDecoder
 from app.engine.reference import ReferenceDecoder
-from app.engine.step_graphs import Recording, StepGraphs
+from app.engine.step_graphs import StepGraphs
 from app.engine.types import DecodeOptions, SegmentDone, SegmentJob
 from app.models import footprint
 
 #: toy rows are 38 to 211 positions long
 SPANS = (64, 96, 128)
 CPU = torch.device("cpu")
-
-
-class Again:
-    """Records a run as what to call again; `fault` is done to what a replay gives."""
-
-    def __init__(self, fault: Callable[[StepOutput], None] = lambda _: None) -> None:
-        self.num_recorded = self.num_replayed = self.num_forgotten = 0
-        self._fault = fault
-
-    def record(self, run: Callable[[], StepOutput]) -> Recording:
-        self.num_recorded += 1
-        output = StepOutput(*(part.clone() for part in run()))
-
-        def replay() -> None:
-            self.num_replayed += 1
-            for kept, new in zip(output, run(), strict=True):
-                kept.copy_(new)
-            self._fault(output)
-
-        return Recording(output, replay)
-
-    def forget(self) -> None:
-        self.num_forgotten += 1
-
-
-class Broken:
-    """Fails to record."""
-
-    def __init__(self, error: Exception) -> None:
-        self.num_recorded = 0
-        self._error = error
-
-    def record(self, run: Callable[[], StepOutput]) -> Recording:
-        self.num_recorded += 1
-        raise self._error
-
-    def forget(self) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -322,27 +285,6 @@ def test_a_replay_that_is_wrong_is_found_out_and_nobody_hears_it(
     other = Again()
     draw_greedily(make_decoder(4, other), 4, 10)
     assert other.num_recorded == 0, "nobody in this process records any more"
-
-
-class Frozen(Again):
-    """Its replays give what was recorded, whatever went in since."""
-
-    def record(self, run: Callable[[], StepOutput]) -> Recording:
-        recording = super().record(run)
-        first = StepOutput(*(part.clone() for part in recording.output))
-
-        def replay() -> None:
-            for kept, old in zip(recording.output, first, strict=True):
-                kept.copy_(old)
-
-        return Recording(recording.output, replay)
-
-
-class Idle(Again):
-    """Its replays do nothing."""
-
-    def record(self, run: Callable[[], StepOutput]) -> Recording:
-        return Recording(super().record(run).output, lambda: None)
 
 
 @pytest.mark.parametrize("kind", [Frozen, Idle])
