@@ -7,25 +7,12 @@ nor attention.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
 
 import torch
 
+from app.engine.cache_pool import PooledRow
 from app.engine.gpt_weights import GptSizes
 from app.engine.native_library import CacheStruct
-
-
-@dataclass(eq=False)
-class PlacedRow:
-    """Where one row stands: its place, how long it is, and how much of it is audio.
-
-    `num_audio` counts the audio tokens that went in, start included. Held by whoever decodes it;
-    when nobody does, its place is free.
-    """
-
-    place: int
-    length: int
-    num_audio: int
 
 
 class NativeCache:
@@ -45,7 +32,7 @@ class NativeCache:
         self._sizes = sizes
         self._longest = longest
         self._dtype = dtype
-        self._rows: list[weakref.ref[PlacedRow] | None] = [None] * max_rows
+        self._rows: list[weakref.ref[PooledRow] | None] = [None] * max_rows
         self._values = torch.empty(0, dtype=dtype)
         #: what the compiled code is told; `kept` is an address only while there are rows
         self.struct = CacheStruct(
@@ -59,7 +46,7 @@ class NativeCache:
         num_positions = sum(row.length for row in rows if row is not None)
         return self._sizes.cache_bytes(num_positions, self._dtype)
 
-    def open_row(self, num_positions: int) -> PlacedRow:
+    def open_row(self, num_positions: int) -> PooledRow:
         """Returns a new row of `num_positions`, which are to be computed next."""
         if not any(self._rows):
             sizes = self._sizes
@@ -68,7 +55,7 @@ class NativeCache:
             self._values = torch.empty(shape, dtype=self._dtype)
             self.struct.kept = self._values.data_ptr()
         place = self._rows.index(None)
-        row = PlacedRow(place, num_positions, num_audio=1)
+        row = PooledRow(place, num_positions, num_audio=1)
         self._rows[place] = weakref.ref(row, lambda _: self._leave(place))
         return row
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import torch
 
 from app.engine.batch_decoder import NUM_VOICE, longest_row
+from app.engine.cache_pool import PooledRow
 from app.engine.decoder import StepOutput, embed_prefix, embed_tokens, read_out
 from app.engine.gpt_weights import GptWeights, LayerWeights
-from app.engine.native_cache import NativeCache, PlacedRow
+from app.engine.native_cache import NativeCache
 from app.engine.native_library import LayerStruct, ModelStruct, Scratch, load_native
 from app.engine.native_linear import NativeLinear
 
@@ -68,7 +69,7 @@ class NativeDecoder:
     @torch.inference_mode()
     def prefill(
         self, token_ids: Sequence[int], gpt_latents: torch.Tensor
-    ) -> tuple[PlacedRow, StepOutput]:
+    ) -> tuple[PooledRow, StepOutput]:
         """Starts a row; see `GptDecoder.prefill`."""
         hidden = embed_prefix(self._weights, token_ids, gpt_latents)
         row = self._cache.open_row(len(hidden))
@@ -76,7 +77,7 @@ class NativeDecoder:
         return row, read_out(hidden[-1:], self._weights)
 
     @torch.inference_mode()
-    def step(self, rows: Sequence[PlacedRow], tokens: Sequence[int]) -> StepOutput:
+    def step(self, rows: Sequence[PooledRow], tokens: Sequence[int]) -> StepOutput:
         """Puts one token into each of n rows; see `GptDecoder.step`."""
         hidden = embed_tokens(self._weights, [row.num_audio for row in rows], tokens)
         self._run(hidden, [row.place for row in rows], [row.length for row in rows])

@@ -13,10 +13,11 @@ import toy
 
 from app.engine import native_build, native_linear
 from app.engine.batch_decoder import BatchDecoder
+from app.engine.cache_pool import PooledRow
 from app.engine.gpt_weights import GptWeights, LayerWeights
 from app.engine.int8_linear import Int8Linear, Int8Weight
 from app.engine.linear import make_linear
-from app.engine.native_cache import NativeCache, PlacedRow
+from app.engine.native_cache import NativeCache
 from app.engine.native_decoder import NativeDecoder
 from app.engine.native_library import NativeChoice, load_native
 from app.engine.native_linear import NativeLinear, make_int8_linear
@@ -75,7 +76,7 @@ def make_plain(monkeypatch: pytest.MonkeyPatch, dim: int, num_heads: int) -> Gpt
         return make_weights(dim, num_heads)
 
 
-def start_rows(decoder: NativeDecoder, dim: int, num: int) -> list[PlacedRow]:
+def start_rows(decoder: NativeDecoder, dim: int, num: int) -> list[PooledRow]:
     return [
         decoder.prefill((5, 6, 7) * (1 + 2 * index), toy.voice(index, dim).gpt_latents)[0]
         for index in range(num)
