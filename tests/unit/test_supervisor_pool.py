@@ -112,7 +112,7 @@ def test_the_longest_unused_makes_room_and_one_in_use_does_not(tmp_path: Path) -
         async with running_pool(settings) as pool:
             async with pool.lease("builtin") as lease:
                 assert await say(lease) == PIECES
-            # what the built-in's weights leave room for; in a guided model a row takes twice as much
+            # what the weights leave room for; in a guided model a row takes twice as much
             bundle = read_folder(builtin_folder(), "builtin")
             fits = estimate_footprint(bundle, settings, "cpu").rows_within(950_000_000, 16)
             assert 2 <= pool.models[0].rows == fits < 16
