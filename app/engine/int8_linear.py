@@ -16,9 +16,8 @@ import torch
 
 from app.engine.linear import Linear
 
-LARGEST = 127
-# Kernels take activations from 0 to 255, so a row's zero is put in the middle.
-MIDDLE = 128
+_LARGEST = 127
+_MIDDLE = 128
 
 
 class Int8Weight(NamedTuple):
@@ -31,7 +30,7 @@ class Int8Weight(NamedTuple):
     def quantise(cls, weight: torch.Tensor) -> Int8Weight:
         """Rounds [in, out] of any float type; each output's largest weight becomes 127."""
         rows = weight.t().float()
-        scales = rows.abs().amax(dim=1) / LARGEST
+        scales = rows.abs().amax(dim=1) / _LARGEST
         # an output whose weights are all 0 has no scale; any will do
         divisor = torch.where(scales > 0, scales, 1)
         values = (rows / divisor[:, None]).round_().to(torch.int8)
@@ -54,7 +53,7 @@ class Int8Linear(Linear):
         self._multiply = torch.ops.onednn.qlinear_pointwise.default
         self._packed = torch.ops.onednn.qlinear_prepack(weight.values, None)
         num_out, num_in = weight.values.shape
-        self._middle, self._num_steps = (MIDDLE, 127) if lowest is None else (0, 255)
+        self._middle, self._num_steps = steps_of(lowest)
         # a row's largest number is so many steps: divided by here, once for all rows
         self._scales = weight.scales / self._num_steps
         self._zeros = torch.zeros(num_out, dtype=torch.int64)
@@ -83,6 +82,16 @@ class Int8Linear(Linear):
         return torch.addcmul(self._bias, product, largest)
 
 
+def steps_of(lowest: float | None) -> tuple[int, int]:
+    """Returns which step means 0, and how many a row's largest number is, of 256.
+
+    Args:
+        lowest: what no activation lies below; None: they span both signs alike.
+    """
+    # kernels take activations from 0 to 255, so a row's zero is put in the middle
+    return (_MIDDLE, _LARGEST) if lowest is None else (0, 2 * _LARGEST + 1)
+
+
 @functools.cache
 def _origin(num_in: int, value: float) -> torch.Tensor:
     """Returns one value for each input, [in]; torch's kernel is slower where it has one for all.
@@ -99,9 +108,9 @@ def has_exact_int8() -> bool:
     Without VNNI, oneDNN adds pairs of products in 16 bits, where the largest do not fit.
     """
     try:
-        values = torch.full((64, 256), LARGEST, dtype=torch.int8)
+        values = torch.full((64, 256), _LARGEST, dtype=torch.int8)
         weight = Int8Weight(values, torch.full((64,), 255.0))
         product = Int8Linear(weight, torch.zeros(64), lowest=0.0).apply(torch.ones(3, 256))
     except (RuntimeError, AttributeError, NotImplementedError):
         return False  # a torch without oneDNN, or a oneDNN without these kernels
-    return bool((product == 255 * LARGEST * 256).all())
+    return bool((product == 255 * _LARGEST * 256).all())

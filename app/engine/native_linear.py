@@ -11,7 +11,7 @@ import ctypes
 
 import torch
 
-from app.engine.int8_linear import LARGEST, MIDDLE, Int8Linear, Int8Weight
+from app.engine.int8_linear import Int8Linear, Int8Weight, steps_of
 from app.engine.linear import Linear
 from app.engine.native_library import MatrixStruct, NativeLibrary, Scratch, load_native
 
@@ -35,7 +35,7 @@ class NativeLinear(Linear):
         self.device, self.dtype = bias.device, bias.dtype
         self._library = library
         num_out, num_in = weight.values.shape
-        middle, num_steps = (MIDDLE, LARGEST) if lowest is None else (0, 2 * LARGEST + 1)
+        middle, num_steps = steps_of(lowest)
         sums = weight.values.sum(dim=1, dtype=torch.int64)
         if lowest is not None:
             # what the shift adds to every row: known beforehand, so it goes into the bias

@@ -135,3 +135,33 @@ def test_where_there_is_one_row_a_guided_job_still_goes_alone(kind: str) -> None
     assert {name: speech[0] for name, speech in heard.items()} == {
         job.id: run(Scheduler(model), [job])[job.id][0] for job in jobs
     }
+
+
+def count_together(scheduler: Scheduler, jobs: list[SegmentJob]) -> int:
+    """Returns how many of the jobs ran side by side at most."""
+    for job in jobs:
+        scheduler.submit(job)
+    most = 0
+    while not scheduler.is_idle:
+        scheduler.step()
+        most = max(most, scheduler.num_rows)
+    return most
+
+
+@pytest.mark.parametrize("kind", ["float32", pytest.param("int8", marks=needs_int8)])
+def test_where_a_model_speaks_guided_there_is_room_for_two_rows_of_each(kind: str) -> None:
+    model: SpeechModel = toy.toy_model() if kind == "float32" else make_int8_model()
+    options = DecodeOptions(guidance_scale=1.5, max_tokens=12, seed=3)
+    jobs = [replace(job, options=options) for job in make_jobs(5)]
+    assert count_together(Scheduler(model, max_rows=4, guided=True), jobs) == 4
+    assert count_together(Scheduler(model, max_rows=4), jobs) == 2
+
+
+def test_the_budget_of_the_caches_counts_both_rows() -> None:
+    model, voice = toy.toy_model(), toy.voice(0)
+    plain = [replace(job, options=DecodeOptions(max_tokens=12)) for job in make_jobs(2)]
+    guided = replace(plain[1], options=DecodeOptions(max_tokens=12, guidance_scale=2.0))
+    positions = [voice.gpt_latents.shape[1] + len(job.token_ids) + 3 + 12 for job in plain]
+    budget = model.gpt.sizes.cache_bytes(sum(positions), model.cache_dtype)
+    assert count_together(Scheduler(model, cache_bytes=budget), plain) == 2
+    assert count_together(Scheduler(model, cache_bytes=budget), [plain[0], guided]) == 1

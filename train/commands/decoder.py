@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from train.commands.validate import add_data_arguments, data_overrides
+from train.commands.starting import add_output_argument, open_base, read_settings
+from train.commands.validate import add_data_arguments
 
 _OVERRIDES = ("decoder_steps", "decoder_adversary_steps", "train_output_dir")
 
@@ -29,9 +30,7 @@ def add_parser(subparsers: Any) -> None:
         type=int,
         help="the last so many with an adversary (DECODER_ADVERSARY_STEPS)",
     )
-    parser.add_argument(
-        "--output", dest="train_output_dir", type=Path, help="folder of the run (TRAIN_OUTPUT_DIR)"
-    )
+    add_output_argument(parser)
     parser.add_argument(
         "--to", type=Path, help="folder of the model; a free name under MODELS_DIR if left out"
     )
@@ -48,33 +47,20 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from app.models.bundles import find_bundle
-    from app.settings import load_settings
-    from app.synthesis.placing import choose_threads, place_model
-    from train.data.base_model import describe_base
     from train.decoder.preparing import BaseParts
     from train.decoder.run import DecoderRun, check_options_or_raise
     from train.epochs.board import Board
     from train.fit.data import gather_clips
-    from train.fit.setup import check_output_or_raise, make_accelerator, use_threads
-    from train.handover.decoder import check_free_or_raise
+    from train.fit.setup import make_accelerator
+    from train.handover.new_folder import check_free_or_raise
     from train.handover.of_decoder import hand_over
-    from train.options import load_options
 
     log = logging.getLogger(__name__)
-    overrides = data_overrides(arguments)
-    overrides |= {n: v for n in _OVERRIDES if (v := getattr(arguments, n)) is not None}
-    settings, options = load_settings(), load_options(**overrides)
+    settings, options = read_settings(arguments, _OVERRIDES)
     check_options_or_raise(options)
     if arguments.to is not None:
         check_free_or_raise(arguments.to)
-    bundle = find_bundle(options.base_model or settings.default_model, settings)
-    describe_base(bundle)
-    check_output_or_raise(options.train_output_dir)
-    threads, reason = choose_threads(settings.threads)
-    use_threads(threads)
-    log.info("threads: %d (%s)", threads, reason)
-    placement = place_model(settings, log.info)
+    bundle, placement = open_base(settings, options)
     accelerator, precision = make_accelerator(placement, settings.precision, options.train_runs_dir)
     accelerator.init_trackers("decoder")
     log.info("number format: %s (%s)", precision.value, precision.reason)

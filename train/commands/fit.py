@@ -10,10 +10,10 @@ import argparse
 import json
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
-from train.commands.validate import add_data_arguments, data_overrides
+from train.commands.starting import add_output_argument, open_base, read_settings
+from train.commands.validate import add_data_arguments
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,9 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("fit", help="fine-tune a model on clips, or go on with it")
     add_data_arguments(parser)
     parser.add_argument("--epochs", dest="num_epochs", type=int, help="(NUM_EPOCHS)")
-    parser.add_argument(
-        "--output", dest="train_output_dir", type=Path, help="folder of the run (TRAIN_OUTPUT_DIR)"
-    )
+    add_output_argument(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,31 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markup import escape
 
-    from app.models.bundles import find_bundle
-    from app.settings import load_settings
-    from app.synthesis.placing import choose_threads, place_model
-    from train.data.base_model import describe_base
     from train.epochs.setup import watch_epochs
     from train.events import Observer
     from train.fit.data import gather_clips
     from train.fit.run import FitRun
-    from train.fit.setup import check_output_or_raise, make_accelerator, set_up, use_threads
+    from train.fit.setup import make_accelerator, set_up
     from train.handover.of_run import export_finished
-    from train.options import load_options
 
-    log = logging.getLogger(__name__)
-    overrides = data_overrides(arguments)
-    for name in ("num_epochs", "train_output_dir"):
-        if getattr(arguments, name) is not None:
-            overrides[name] = getattr(arguments, name)
-    settings, options = load_settings(), load_options(**overrides)
-    bundle = find_bundle(options.base_model or settings.default_model, settings)
-    describe_base(bundle)
-    check_output_or_raise(options.train_output_dir)
-    threads, reason = choose_threads(settings.threads)
-    use_threads(threads)
-    log.info("threads: %d (%s)", threads, reason)
-    placement = place_model(settings, log.info)
+    settings, options = read_settings(arguments, ("num_epochs", "train_output_dir"))
+    bundle, placement = open_base(settings, options)
     accelerator, precision = make_accelerator(placement, settings.precision)
     if not accelerator.is_main_process:
         logging.disable(logging.WARNING)

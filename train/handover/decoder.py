@@ -17,14 +17,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from app.errors import SettingsError
 from app.models.bundles import SOURCE_FILE, Bundle
 from app.models.manifest import DataSource, Manifest, hash_files, write_manifest
 from app.models.weights import State, read_state
-from train.bundle_files import publishing, write_json
+from train.bundle_files import write_json
 from train.decoder.generator import put_back
 from train.fit.epoch_file import write_companions
 from train.handover.licence import NOTICE_FILE, licence_of, write_notice
+from train.handover.new_folder import check_free_or_raise, publishing_new
 
 
 @dataclass(frozen=True)
@@ -60,33 +60,14 @@ def export_decoder(handover: DecoderHandover, target: Path) -> Path:
         OutputError: a weight is not finite or does not fit the number format of the file.
     """
     base = handover.base
-    check_free_or_raise(target)
+    check_free_or_raise(target)  # before anything is read
     state = put_back(read_state(base.weights), handover.trained)
-    try:
-        with publishing(target, replace=False) as made:
-            if base.manifest is not None:
-                _write_bundle(made, handover, base.manifest, state, target.name)
-            else:
-                _write_stock(made, handover, state)
-    except FileExistsError as error:
-        raise _exists(target) from error
-    except OSError as error:
-        raise SettingsError(
-            f"{target} can't be written ({error.strerror}): make room, change the rights of "
-            f"{target.parent}, or name another folder with --to.",
-            param="MODELS_DIR",
-        ) from error
+    with publishing_new(target) as made:
+        if base.manifest is not None:
+            _write_bundle(made, handover, base.manifest, state, target.name)
+        else:
+            _write_stock(made, handover, state)
     return target
-
-
-def check_free_or_raise(target: Path) -> None:
-    """Looks whether a model may be written there.
-
-    Raises:
-        SettingsError: something is there already.
-    """
-    if target.exists():
-        raise _exists(target)
 
 
 def _write_bundle(
@@ -138,11 +119,3 @@ def _write_stock(made: Path, handover: DecoderHandover, state: State) -> None:
         "scores": handover.scores,
     }
     write_json(made / SOURCE_FILE, origin)
-
-
-def _exists(target: Path) -> SettingsError:
-    return SettingsError(
-        f"{target} exists already and is left as it is: name another folder with --to, or remove "
-        "it first.",
-        param="MODELS_DIR",
-    )

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from app.engine.types import Conditioning
-from app.errors import AudioVoiceError, InputError, SettingsError
+from app.errors import AudioVoiceError, InputError
 from app.models.bundles import CONFIG_FILE, DECODER_FILE, VOCAB_FILE, Bundle
 from app.models.conditioning import Conditioner
 from app.models.config import read_config, read_json
@@ -33,12 +33,15 @@ from app.models.manifest import (
 )
 from app.models.stored_voices import write_voice
 from app.models.weights import State, read_state
-from train.bundle_files import publishing, to_half, write_json
+from train.bundle_files import to_half, write_json
 from train.data.audio_facts import read_recording
 from train.data.levelling import Levelling, levelled, levelling_of
 from train.handover.licence import licence_of, write_notice
+from train.handover.new_folder import check_free_or_raise, publishing_new
 
 TRAINING_FOLDER = "training"
+#: How the folder of a finished run's bundle is named.
+_NAMED = {"naming": "--to (EXPORT_NAME at the end of a run)", "param": "EXPORT_NAME"}
 #: Recordings that a voice is the mean of; more change nothing that is heard.
 MOST_RECORDINGS = 8
 _VOICE_RE = re.compile(r"[^a-z0-9_-]+")
@@ -82,38 +85,28 @@ def export_bundle(handover: Handover, target: Path) -> Path:
         SettingsError: `target` exists already, or can't be written.
         AudioVoiceError: the checkpoint is damaged, or no recording can be read.
     """
-    if target.exists():
-        raise _exists(target)
+    check_free_or_raise(target, **_NAMED)  # before anything is read
     base = handover.base
     state = read_state(handover.checkpoint)
     voice = mean_voice(handover, state)
     name = voice_name(handover.speaker)
-    try:
-        with publishing(target, replace=False) as made:
-            weights = {
-                key: value.float().clone() if key == "mel_stats" else to_half(key, value)
-                for key, value in state.items()
-            }
-            save_file(weights, made / "model.safetensors")
-            config = {**read_json(base.config), "front_end": base.front_end}
-            write_json(made / CONFIG_FILE, config)
-            shutil.copyfile(base.vocab, made / VOCAB_FILE)
-            if base.decoder is not None:
-                shutil.copyfile(base.decoder, made / DECODER_FILE)
-            if (base.folder / TRAINING_FOLDER).is_dir():  # so that it can be trained further
-                shutil.copytree(base.folder / TRAINING_FOLDER, made / TRAINING_FOLDER)
-            (made / "voices").mkdir()
-            write_voice(made / "voices" / f"{name}.safetensors", voice)
-            write_notice(made, base)
-            write_manifest(made, _manifest(handover, target.name, name, state, made))
-    except FileExistsError as error:
-        raise _exists(target) from error
-    except OSError as error:
-        raise SettingsError(
-            f"{target} can't be written ({error.strerror}): make room, change the rights of "
-            f"{target.parent}, or name another folder with --to.",
-            param="MODELS_DIR",
-        ) from error
+    with publishing_new(target, **_NAMED) as made:
+        weights = {
+            key: value.float().clone() if key == "mel_stats" else to_half(key, value)
+            for key, value in state.items()
+        }
+        save_file(weights, made / "model.safetensors")
+        config = {**read_json(base.config), "front_end": base.front_end}
+        write_json(made / CONFIG_FILE, config)
+        shutil.copyfile(base.vocab, made / VOCAB_FILE)
+        if base.decoder is not None:
+            shutil.copyfile(base.decoder, made / DECODER_FILE)
+        if (base.folder / TRAINING_FOLDER).is_dir():  # so that it can be trained further
+            shutil.copytree(base.folder / TRAINING_FOLDER, made / TRAINING_FOLDER)
+        (made / "voices").mkdir()
+        write_voice(made / "voices" / f"{name}.safetensors", voice)
+        write_notice(made, base)
+        write_manifest(made, _manifest(handover, target.name, name, state, made))
     return target
 
 
@@ -227,12 +220,4 @@ def _sizes(base: Bundle, state: State) -> ModelSizes:
         num_audio_tokens=state["gpt.mel_embedding.weight"].shape[0],
         num_parameters=sum(value.numel() for value in state.values()),
         decoder=DecoderSizes.model_validate_json(json.dumps(known)),
-    )
-
-
-def _exists(target: Path) -> SettingsError:
-    return SettingsError(
-        f"{target} exists already and is left as it is: name another folder with --to "
-        "(EXPORT_NAME at the end of a run), or remove it first.",
-        param="EXPORT_NAME",
     )
