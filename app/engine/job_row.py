@@ -5,21 +5,15 @@ Knows one row; the batch it decodes in is the scheduler's.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from app.engine.gpt_weights import GptSizes
+from app.engine.pieces import Piece
 from app.engine.sampling import RowSampler
 from app.engine.types import AudioChunk, Event, SegmentDone, SegmentFailed, SegmentJob
 from app.errors import OutputError
-
-
-class SampleStream(Protocol):
-    """Turns latents into samples: `VocoderStream`, or `ReferenceVocoder` in its place."""
-
-    def push(self, latents: torch.Tensor, *, is_last: bool = False) -> torch.Tensor:
-        """Takes [N, D], gives float32 [S]."""
 
 
 class JobRow:
@@ -29,7 +23,7 @@ class JobRow:
         job: what was asked for.
         sizes: of the model that decodes it.
         state: the decoder's own state of this row.
-        vocoder: the row's own stream.
+        stream: the vocoder's own state of this row.
         chunk_tokens: audio tokens of the first chunk and of the largest; each is twice the last.
     """
 
@@ -38,15 +32,17 @@ class JobRow:
         job: SegmentJob,
         sizes: GptSizes,
         state: Any,
-        vocoder: SampleStream,
+        stream: Any,
         chunk_tokens: tuple[int, int],
     ) -> None:
         self.job = job
         self.state = state
         self.tokens: list[int] = []
         self.is_done = False
+        self._stopped = False
+        self._fault = ""
         self._sampler = RowSampler(job.options, sizes)
-        self._vocoder = vocoder
+        self._stream = stream
         self._stop_token = sizes.stop_audio_token
         self._max_tokens = min(
             job.options.max_tokens or sizes.max_audio_tokens, sizes.max_audio_tokens
@@ -54,8 +50,8 @@ class JobRow:
         self._latents: list[torch.Tensor] = []
         self._chunk_tokens, self._max_chunk_tokens = chunk_tokens
 
-    def accept(self, logits: torch.Tensor, latent: torch.Tensor) -> list[Event]:
-        """Draws the next token from one step's output and returns what is due.
+    def accept(self, logits: torch.Tensor, latent: torch.Tensor) -> None:
+        """Draws the next token from one step's output.
 
         Args:
             logits: [audio tokens].
@@ -66,27 +62,38 @@ class JobRow:
             token = self._sampler.draw(logits)
         except OutputError as error:
             self.is_done = True
-            return [SegmentFailed(self.job.id, error.message)]
+            self._fault = error.message
+            return
         self.tokens.append(token)
         self._latents.append(latent)
-        stopped = token == self._stop_token
-        self.is_done = stopped or len(self.tokens) >= self._max_tokens
-        events = self._sound() if self.is_done or self._is_chunk_due() else []
-        if self.is_done:
-            events.append(SegmentDone(self.job.id, tuple(self.tokens), stopped))
-        return events
+        self._stopped = token == self._stop_token
+        self.is_done = self._stopped or len(self.tokens) >= self._max_tokens
 
-    def _is_chunk_due(self) -> bool:
-        return len(self._latents) >= self._chunk_tokens
-
-    def _sound(self) -> list[Event]:
-        """Runs the vocoder over the latents that wait.
+    def take_piece(self) -> Piece | None:
+        """Returns the latents to sound now; None where more are waited for.
 
         When that happens depends on the row alone, never on who listens or who else runs: the
         same job gives the same samples, to the bit.
         """
+        is_due = self.is_done or len(self._latents) >= self._chunk_tokens
+        if self._fault or not is_due:
+            return None
         latents = torch.stack(self._latents)
         self._latents.clear()
         self._chunk_tokens = min(2 * self._chunk_tokens, self._max_chunk_tokens)
-        samples = self._vocoder.push(latents, is_last=self.is_done).cpu().numpy()
-        return [AudioChunk(self.job.id, samples)] if len(samples) else []
+        return Piece(self._stream, latents, self.is_done)
+
+    def events(self, samples: torch.Tensor | None) -> list[Event]:
+        """Returns what is to be told after a step.
+
+        Args:
+            samples: what its piece gave, float32 [S] on the host; None without one.
+        """
+        if self._fault:
+            return [SegmentFailed(self.job.id, self._fault)]
+        events: list[Event] = []
+        if samples is not None and len(samples):
+            events.append(AudioChunk(self.job.id, samples.numpy()))
+        if self.is_done:
+            events.append(SegmentDone(self.job.id, tuple(self.tokens), self._stopped))
+        return events

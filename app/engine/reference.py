@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from app.engine.decoder import StepOutput, embed_prefix
+from app.engine.generator import run_generator
 from app.engine.gpt_weights import GptWeights, LayerWeights
 from app.engine.vocoder import frame_scales
-from app.engine.vocoder_weights import BlockWeights, ConvWeights, UpsampleWeights, VocoderWeights
+from app.engine.vocoder_weights import VocoderWeights
 
 
 @dataclass(eq=False)
@@ -91,14 +92,10 @@ def vocode_whole(
         speaker_embedding: [1, E, 1].
         speed: 1 for the model's own pace.
     """
-    speaker = speaker_embedding.to(weights.first.weight)
     frames = latents.to(weights.first.weight).t()[None]
     for scale in frame_scales(weights.sizes, speed):
         frames = F.interpolate(frames, scale_factor=[scale], mode="linear")
-    frames = _conv(frames, weights.first) + _conv(speaker, weights.speaker)
-    for layer in weights.layers:
-        frames = _upsample(F.leaky_relu(frames, 0.1), layer, speaker)
-    return _conv(F.leaky_relu(frames), weights.last).tanh().view(-1).float()
+    return run_generator(weights, frames, speaker_embedding)[0]
 
 
 def _run_gpt(weights: GptWeights, embedded: torch.Tensor) -> StepOutput:
@@ -125,27 +122,3 @@ def _attend(normed: torch.Tensor, layer: LayerWeights, num_heads: int) -> torch.
 
 def _norm(hidden: torch.Tensor, norm: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     return F.layer_norm(hidden, hidden.shape[-1:], *norm)
-
-
-def _conv(frames: torch.Tensor, conv: ConvWeights) -> torch.Tensor:
-    return F.conv1d(frames, conv.weight, conv.bias, padding=conv.padding, dilation=conv.dilation)
-
-
-def _upsample(frames: torch.Tensor, layer: UpsampleWeights, speaker: torch.Tensor) -> torch.Tensor:
-    padding = (layer.up.weight.shape[2] - layer.rate) // 2
-    frames = F.conv_transpose1d(
-        frames, layer.up.weight, layer.up.bias, stride=layer.rate, padding=padding
-    )
-    if layer.speaker is not None:
-        frames = frames + _conv(speaker, layer.speaker)
-    blocks = torch.stack([_block(frames, block) for block in layer.blocks])
-    return blocks.mean(0)
-
-
-def _block(frames: torch.Tensor, block: BlockWeights) -> torch.Tensor:
-    for stage in block.stages:
-        changed = frames
-        for conv in stage:
-            changed = _conv(F.leaky_relu(changed, 0.1), conv)
-        frames = frames + changed
-    return frames

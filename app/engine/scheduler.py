@@ -8,7 +8,7 @@ beside it, to the bit on a CPU; on a GPU within rounding (`graph_decoder`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Protocol
@@ -16,12 +16,14 @@ from typing import Protocol
 import torch
 
 from app.engine.batch_decoder import NUM_VOICE, BatchDecoder
+from app.engine.batch_vocoder import BatchVocoder
 from app.engine.decoder import Decoder, GptDecoder
 from app.engine.gpt_weights import GptSizes
 from app.engine.graph_decoder import GraphDecoder
 from app.engine.guidance import GuidedDecoder
-from app.engine.job_row import JobRow, SampleStream
+from app.engine.job_row import JobRow
 from app.engine.native_decoder import NativeDecoder
+from app.engine.pieces import OneByOne, PieceVocoder
 from app.engine.reference import ReferenceDecoder, ReferenceVocoder
 from app.engine.types import Event, SegmentJob, SpeechModel
 from app.engine.vocoder import Vocoder
@@ -81,7 +83,7 @@ class Scheduler:
         self._cache_bytes = cache_bytes
         # one guided job can always go alone
         self._max_decoded = max_rows * _ROWS_GUIDED if guided else max(max_rows, _ROWS_GUIDED)
-        decoder, self._stream = _make_parts(model, self._max_decoded, fast)
+        decoder, self._vocoder = _make_parts(model, self._max_decoded, fast)
         self._decoder = GuidedDecoder(decoder)
         self._waiting: list[SegmentJob] = []
         self._rows: list[JobRow] = []
@@ -131,20 +133,19 @@ class Scheduler:
         A job's events are any number of `AudioChunk` in order, then one `SegmentDone` or
         `SegmentFailed`. Empty where nothing is due, and at once where the scheduler is idle.
         """
-        events: list[Event] = []
         running = list(self._rows)
         if running:
             states, tokens = [row.state for row in running], [row.tokens[-1] for row in running]
             with self._watch("decode"):
                 output = self._decoder.step(states, tokens)
-            with self._watch("vocoder"):
-                for place, row in enumerate(running):
-                    events += row.accept(output.logits[place], output.latents[place])
+            for place, row in enumerate(running):
+                row.accept(output.logits[place], output.latents[place])
         # one a step, so that rows under way wait for one prefill at most
         job = self._next_job()
         if job is not None:
             self._waiting.remove(job)
-            events += self._admit(job)
+            self._admit(job)
+        events = self._sound()
         self._rows = [row for row in self._rows if not row.is_done]
         return events
 
@@ -186,35 +187,46 @@ class Scheduler:
         positions += _most_positions(job, sizes)
         return sizes.cache_bytes(positions, self._model.cache_dtype) <= self._cache_bytes
 
-    def _admit(self, job: SegmentJob) -> list[Event]:
+    def _admit(self, job: SegmentJob) -> None:
         with self._watch("prefill"):
             state, output = self._decoder.prefill(
                 job.token_ids, job.conditioning.gpt_latents, job.options.guidance_scale
             )
-        stream = self._stream(job.conditioning.speaker_embedding, job.speed)
+        stream = self._vocoder.begin(job.conditioning.speaker_embedding, job.speed)
         row = JobRow(job, self._model.gpt.sizes, state, stream, self._chunk_tokens)
         self._rows.append(row)
-        return row.accept(output.logits[0], output.latents[0])
+        row.accept(output.logits[0], output.latents[0])
+
+    def _sound(self) -> list[Event]:
+        """Vocodes what is due of all rows, and returns what came of the step, row by row."""
+        taken = [(row, piece) for row in self._rows if (piece := row.take_piece())]
+        samples: dict[str, torch.Tensor] = {}
+        if taken:
+            with self._watch("vocoder"):
+                made = self._vocoder.push([piece for _, piece in taken])
+            samples = {row.job.id: own for (row, _), own in zip(taken, made, strict=True)}
+        return [event for row in self._rows for event in row.events(samples.get(row.job.id))]
 
     def _job_ids(self) -> Iterator[str]:
         yield from (row.job.id for row in self._rows)
         yield from (job.id for job in self._waiting)
 
 
-def _make_parts(
-    model: SpeechModel, max_rows: int, fast: bool
-) -> tuple[Decoder, Callable[[torch.Tensor, float], SampleStream]]:
-    """Returns what decodes, and what begins a row's stream of samples."""
+def _make_parts(model: SpeechModel, max_rows: int, fast: bool) -> tuple[Decoder, PieceVocoder]:
+    """Returns what decodes, and what turns latents into samples."""
     if not fast:
-        return ReferenceDecoder(model.gpt), partial(ReferenceVocoder, model.vocoder)
-    stream = Vocoder(model.vocoder).stream
+        return ReferenceDecoder(model.gpt), OneByOne(partial(ReferenceVocoder, model.vocoder))
+    is_cuda = model.gpt.device.type == "cuda"
+    vocoder: PieceVocoder = (
+        BatchVocoder(model.vocoder) if is_cuda else OneByOne(Vocoder(model.vocoder).stream)
+    )
     if NativeDecoder.fits(model.gpt, model.cache_dtype):
-        return NativeDecoder(model.gpt, model.cache_dtype, max_rows), stream
+        return NativeDecoder(model.gpt, model.cache_dtype, max_rows), vocoder
     if model.gpt.is_int8:
-        return BatchDecoder(model.gpt, model.cache_dtype, max_rows), stream
-    if model.gpt.device.type == "cuda":
-        return GraphDecoder(model.gpt, max_rows), stream
-    return GptDecoder(model.gpt), stream
+        return BatchDecoder(model.gpt, model.cache_dtype, max_rows), vocoder
+    if is_cuda:
+        return GraphDecoder(model.gpt, max_rows), vocoder
+    return GptDecoder(model.gpt), vocoder
 
 
 def _num_rows(job: SegmentJob) -> int:

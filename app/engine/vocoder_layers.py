@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from app.engine.convolution import Convolution
+from app.engine.generator import SLOPE
 from app.engine.vocoder_weights import BlockWeights, ConvWeights, UpsampleWeights
-
-SLOPE = 0.1  # hifigan_generator.py, LRELU_SLOPE
 
 
 class ConvLayer:

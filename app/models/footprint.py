@@ -38,6 +38,9 @@ _VOICE_POSITIONS = 34
 #: Activations of the vocoder's widest layer that live at the same time: input, output, residual,
 #: and the sum over its kernels.
 _LIVE_ACTIVATIONS = 4
+#: What a chunk's window is wider than the chunk on a GPU (`app.engine.batch_vocoder`): 15 frames on
+#: either side and up to 31 more, 4.35 of which make a token, at XTTS-v2's shape.
+_WINDOW_CONTEXT_TOKENS = 14
 #: On the CPU a GPT whose matrices are this large in float32 is kept in 8 bits, where the processor
 #: has the instructions (`app.engine.formats`, which needs torch and can't be asked here).
 INT8_FROM_BYTES = 100_000_000
@@ -88,9 +91,9 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
         work   = 256 MB
 
     The first part of a row are its keys and values, reserved in blocks of 128 positions; the second
-    the vocoder's widest layer over one chunk of CHUNK_TOKENS. Where the model's own sampling is
-    guided, there are two of the first. It is an upper bound but for what a
-    worker holds beyond its weights, which `Footprint.refined` adds once it was measured.
+    the vocoder's widest layer over one chunk of CHUNK_TOKENS, on a GPU with its neighbours. Where
+    the model's own sampling is guided, there are two of the first. It is an upper bound but for
+    what a worker holds beyond its weights, which `Footprint.refined` adds once it was measured.
 
     Args:
         bundle: its config and weights are looked at; weights are not read.
@@ -104,7 +107,8 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
     width = bytes_per_number(settings, place)
     try:
         row = _caches_of_row(bundle) * _cache_bytes(config, width)
-        row += _vocoder_bytes(config, settings.chunk_tokens, width)
+        context = _WINDOW_CONTEXT_TOKENS if place == "gpu" else 0
+        row += _vocoder_bytes(config, settings.chunk_tokens + context, width)
     except (TypeError, ValueError) as error:
         raise ModelFileError(f"{bundle.config} has a size that is none: {error}.") from error
     ground = CONTEXT_BYTES if place == "gpu" else PROCESS_BYTES

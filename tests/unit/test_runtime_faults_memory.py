@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from test_synthesis import TEXTS, make_synthesizer, model, pcm_of, request, speak
@@ -17,6 +16,7 @@ from test_synthesis import TEXTS, make_synthesizer, model, pcm_of, request, spea
 from app.devices import hardware
 from app.engine.decoder import GptDecoder
 from app.engine.job_row import JobRow
+from app.engine.pieces import OneByOne, Piece
 from app.errors import DeviceError
 from app.messages import Audio, Done, Failed, PrepareVoice, Sampling
 from app.models.loading import LoadedModel
@@ -105,15 +105,12 @@ def test_what_was_heard_is_not_continued_with_something_else(
     synthesizer.submit(ask("live", ONE_SEGMENT, seed=5, live=True), told.append)
     while not told:
         synthesizer.step()
-    sound = JobRow._sound
+    push = OneByOne.push
 
-    def other(self: JobRow) -> Any:
-        events = sound(self)
-        for event in events:
-            np.negative(event.samples, out=event.samples)  # type: ignore[union-attr]
-        return events
+    def other(self: OneByOne, pieces: Sequence[Piece]) -> list[torch.Tensor]:
+        return [-samples for samples in push(self, pieces)]
 
-    monkeypatch.setattr(JobRow, "_sound", other)
+    monkeypatch.setattr(OneByOne, "push", other)
     synthesizer.submit(ask("late", TEXTS[0]), lambda _: None)
     while synthesizer.step():
         pass
