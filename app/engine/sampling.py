@@ -34,7 +34,6 @@ class RowSampler:
         self._seen_places = np.empty(sizes.num_audio_tokens, dtype=np.intp)
         self._seen_places[: len(self._seen)] = sorted(self._seen)
 
-    @torch.inference_mode()
     def draw(self, logits: torch.Tensor) -> int:
         """Returns the next token.
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.errors import InputError
+from app.text.pronunciation import read_words
 
 #: XTTS language code to gruut's.
 GRUUT_LANGUAGES = {"en": "en-us"}
@@ -58,7 +59,7 @@ def phoneme_words(text: str, language: str) -> list[list[str]]:
             param="language",
         )
     words: list[list[str]] = []
-    for word in _read(text, GRUUT_LANGUAGES[language]):
+    for word in read_words(text, GRUUT_LANGUAGES[language]):
         symbols = list(_symbols(word))
         if not symbols:
             continue
@@ -72,13 +73,6 @@ def phoneme_words(text: str, language: str) -> list[list[str]]:
         words[-1].append(".")
     # A sequence such as t + ʃ across syllables is spelt like the affricate, so it is one too.
     return [split_symbols("".join(symbols)) for symbols in words]
-
-
-def _read(text: str, gruut_language: str) -> Iterator[Any]:
-    from gruut import sentences
-
-    for sentence in sentences(text, lang=gruut_language):
-        yield from sentence
 
 
 def _symbols(word: Any) -> Iterator[str]:
