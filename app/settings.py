@@ -141,7 +141,7 @@ class Settings(BaseSettings):
     """Segments of text that are decoded side by side."""
 
     first_chunk_tokens: int = Field(default=8, ge=1)
-    """Audio tokens in the first streamed chunk; smaller: earlier, larger: less overhead."""
+    """Audio tokens in the first streamed chunk; more where so few give less than 0.1 s of sound."""
 
     chunk_tokens: int = Field(default=40, ge=1)
     """Most audio tokens in a later streamed chunk; chunks grow from the first size to this."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from app.engine.generator import run_generator
+from app.engine.generator import reach, run_generator
 from app.engine.interpolate import InterpolateStream
 from app.engine.pieces import Piece
 from app.engine.vocoder import frame_scales
@@ -81,7 +81,7 @@ class BatchVocoder:
         self._weights = weights
         self._hop = weights.sizes.output_hop
         #: frames on either side that a frame's samples depend on, at most
-        self.margin = _margin(weights)
+        self.margin = reach(weights)
 
     def begin(self, speaker_embedding: torch.Tensor, speed: float = 1.0) -> WindowStream:
         """Returns a new row's stream; see `VocoderStream`."""
@@ -129,18 +129,3 @@ class BatchVocoder:
         """Returns the frame a window begins with: earlier than it must, or with the first."""
         needed = num_frames - (sounded - self.margin)
         return max(0, num_frames - math.ceil(needed / WINDOW_STEP) * WINDOW_STEP)
-
-
-def _margin(weights: VocoderWeights) -> int:
-    """Returns how many frames on either side a sample depends on, walking from it to the frames.
-
-    A transposed convolution's output comes from the inputs within its kernel, so a reach of r
-    outputs is one of no more than (r + kernel) / rate inputs.
-    """
-    reach = weights.last.padding
-    for layer in reversed(weights.layers):
-        reach += max(
-            sum(conv.padding for stage in block.stages for conv in stage) for block in layer.blocks
-        )
-        reach = math.ceil((reach + layer.up.weight.shape[2]) / layer.rate)
-    return reach + weights.first.padding

@@ -6,6 +6,8 @@ What streams is held to this one (`vocoder`), and windows of sequences run throu
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -30,6 +32,21 @@ def run_generator(
         frames = _upsample(F.leaky_relu(frames, SLOPE), layer, speaker)
     # slope 0.01 here, not 0.1: stock calls leaky_relu without one
     return _conv(F.leaky_relu(frames), weights.last).float().tanh()[:, 0]
+
+
+def reach(weights: VocoderWeights) -> int:
+    """Returns how many frames on either side of its own a sample depends on, at most.
+
+    From the sample back to the frames: a transposed convolution's output comes from the inputs
+    within its kernel, so r outputs to a side are no more than (r + kernel) / rate inputs.
+    """
+    num = weights.last.padding
+    for layer in reversed(weights.layers):
+        num += max(
+            sum(conv.padding for stage in block.stages for conv in stage) for block in layer.blocks
+        )
+        num = math.ceil((num + layer.up.weight.shape[2]) / layer.rate)
+    return num + weights.first.padding
 
 
 def _conv(frames: torch.Tensor, conv: ConvWeights) -> torch.Tensor:

@@ -5,6 +5,7 @@ Knows one row; the batch it decodes in is the scheduler's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ class JobRow:
         sizes: of the model that decodes it.
         state: the decoder's own state of this row.
         stream: the vocoder's own state of this row.
-        chunk_tokens: audio tokens of the first chunk and of the largest; each is twice the last.
+        chunk_tokens: audio tokens of each chunk in turn, without an end; see `chunk_sizes`.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class JobRow:
         sizes: GptSizes,
         state: Any,
         stream: Any,
-        chunk_tokens: tuple[int, int],
+        chunk_tokens: Iterator[int],
     ) -> None:
         self.job = job
         self.state = state
         self.tokens: list[int] = []
         self.is_done = False
+        #: its first chunk went to the vocoder
+        self.has_sounded = False
         self._stopped = False
         self._fault = ""
         self._sampler = RowSampler(job.options, sizes)
@@ -48,7 +51,8 @@ class JobRow:
             job.options.max_tokens or sizes.max_audio_tokens, sizes.max_audio_tokens
         )
         self._latents: list[torch.Tensor] = []
-        self._chunk_tokens, self._max_chunk_tokens = chunk_tokens
+        self._chunk_sizes = chunk_tokens
+        self._chunk_tokens = next(chunk_tokens)
 
     def accept(self, logits: torch.Tensor, latent: torch.Tensor) -> None:
         """Draws the next token from one step's output.
@@ -80,7 +84,8 @@ class JobRow:
             return None
         latents = torch.stack(self._latents)
         self._latents.clear()
-        self._chunk_tokens = min(2 * self._chunk_tokens, self._max_chunk_tokens)
+        self._chunk_tokens = next(self._chunk_sizes)
+        self.has_sounded = True
         return Piece(self._stream, latents, self.is_done)
 
     def events(self, samples: torch.Tensor | None) -> list[Event]:
@@ -97,3 +102,15 @@ class JobRow:
         if self.is_done:
             events.append(SegmentDone(self.job.id, tuple(self.tokens), self._stopped))
         return events
+
+
+def chunk_sizes(opening: int, first: int, most: int) -> Iterator[int]:
+    """Yields the audio tokens of each chunk: `opening`, then twice `first`, doubling up to `most`.
+
+    Where the vocoder needs more than `first` before it gives any sound, the opening is larger; what
+    follows it is not, for whoever listens has little in hand yet.
+    """
+    yield opening
+    while True:
+        first = min(2 * first, most)
+        yield first

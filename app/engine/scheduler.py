@@ -21,12 +21,12 @@ from app.engine.decoder import Decoder, GptDecoder
 from app.engine.gpt_weights import GptSizes
 from app.engine.graph_decoder import GraphDecoder
 from app.engine.guidance import GuidedDecoder
-from app.engine.job_row import JobRow
+from app.engine.job_row import JobRow, chunk_sizes
 from app.engine.native_decoder import NativeDecoder
 from app.engine.pieces import OneByOne, PieceVocoder
 from app.engine.reference import ReferenceDecoder, ReferenceVocoder
 from app.engine.types import Event, SegmentJob, SpeechModel
-from app.engine.vocoder import Vocoder
+from app.engine.vocoder import Vocoder, num_latents_for
 from app.errors import ConflictError, InputError
 
 # Beyond these a voice is no longer one; stock itself stops at 0.05.
@@ -35,6 +35,8 @@ _MIN_SPEED, _MAX_SPEED = 0.1, 10.0
 # somebody's long text.
 _ROWS_PER_RESERVED = 4
 _ROWS_GUIDED = 2  # one with the text, one without
+# A first chunk of less is not worth its work: the vocoder holds back what lies beside the end.
+_LEAST_SOUND_S = 0.1
 _NUM_SPECIAL = 3  # positions beside voice, text and audio: start and stop of text, start of audio
 
 
@@ -55,7 +57,8 @@ class Scheduler:
     Args:
         model: what speaks.
         max_rows: most jobs decoded side by side.
-        first_chunk_tokens: audio tokens in a job's first chunk of audio.
+        first_chunk_tokens: audio tokens in a job's first chunk of audio; more where so few give
+            hardly any sound.
         chunk_tokens: most audio tokens in a later chunk; chunks double from the first to this.
         cache_bytes: room for the keys and values of all rows; a row that goes alone may be larger.
         fast: False takes the slow reference path, which gives all audio in one last chunk.
@@ -79,7 +82,8 @@ class Scheduler:
         self._model = model
         self._watch = watch
         self._max_rows = max_rows
-        self._chunk_tokens = (first_chunk_tokens, max(first_chunk_tokens, chunk_tokens))
+        self._first_chunk_tokens = first_chunk_tokens
+        self._most_chunk_tokens = max(first_chunk_tokens, chunk_tokens)
         self._cache_bytes = cache_bytes
         # one guided job can always go alone
         self._max_decoded = max_rows * _ROWS_GUIDED if guided else max(max_rows, _ROWS_GUIDED)
@@ -165,9 +169,10 @@ class Scheduler:
         job = min(ready, key=lambda job: (job.priority > 0, rows_of[job.group]))
         return job if self._has_row(job) and self._has_room(job) else None
 
-    def _is_opening(self, row: JobRow) -> bool:
+    @staticmethod
+    def _is_opening(row: JobRow) -> bool:
         """Says whether a row is a request's first segment whose first chunk nobody has yet."""
-        return row.job.priority == 0 and len(row.tokens) <= self._chunk_tokens[0]
+        return row.job.priority == 0 and not row.has_sounded
 
     def _has_row(self, job: SegmentJob) -> bool:
         """Says whether there is a row, and for a later segment one not kept for first ones."""
@@ -193,9 +198,14 @@ class Scheduler:
                 job.token_ids, job.conditioning.gpt_latents, job.options.guidance_scale
             )
         stream = self._vocoder.begin(job.conditioning.speaker_embedding, job.speed)
-        row = JobRow(job, self._model.gpt.sizes, state, stream, self._chunk_tokens)
+        row = JobRow(job, self._model.gpt.sizes, state, stream, self._chunk_sizes(job.speed))
         self._rows.append(row)
         row.accept(output.logits[0], output.latents[0])
+
+    def _chunk_sizes(self, speed: float) -> Iterator[int]:
+        first = self._first_chunk_tokens
+        needed = num_latents_for(self._model.vocoder, _LEAST_SOUND_S, speed)
+        return chunk_sizes(max(first, needed), first, self._most_chunk_tokens)
 
     def _sound(self) -> list[Event]:
         """Vocodes what is due of all rows, and returns what came of the step, row by row."""

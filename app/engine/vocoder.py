@@ -7,9 +7,12 @@ caller. Knows nothing of tokens.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
+from app.engine.generator import reach
 from app.engine.interpolate import InterpolateStream
 from app.engine.vocoder_layers import (
     ConvLayer,
@@ -96,3 +99,18 @@ def frame_scales(sizes: VocoderSizes, speed: float) -> list[float]:
     if sizes.output_sample_rate != sizes.input_sample_rate:
         scales.append(sizes.output_sample_rate / sizes.input_sample_rate)
     return scales
+
+
+def num_latents_for(weights: VocoderWeights, seconds: float, speed: float = 1.0) -> int:
+    """Returns how many latents there must be for so many seconds of samples to be complete.
+
+    The first samples wait for all the frames that the layers see after them, and each stretch for
+    the half of its last frame that lies beyond the middle.
+    """
+    sizes = weights.sizes
+    frames = reach(weights) + seconds * sizes.output_sample_rate / sizes.output_hop
+    scale, waiting = 1.0, 0.0
+    for each in frame_scales(sizes, speed):
+        waiting += 0.5 / scale
+        scale *= each
+    return math.ceil(frames / scale + waiting)

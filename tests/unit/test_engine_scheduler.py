@@ -250,7 +250,7 @@ def test_caches_stay_within_their_budget_but_one_row_always_goes() -> None:
 
 
 def test_chunks_start_small_and_grow() -> None:
-    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=4, chunk_tokens=16)
+    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=6, chunk_tokens=16)
     scheduler.submit(make_job("a"))
     tokens_at_chunk, num_steps = [], 0
     samples = 0
@@ -261,8 +261,20 @@ def test_chunks_start_small_and_grow() -> None:
             tokens_at_chunk.append(num_steps)
         samples += sum(len(e.samples) for e in events if isinstance(e, AudioChunk))
     limit = toy.toy_model().max_audio_tokens
-    assert tokens_at_chunk == [4, 12, 28, 44, 60, 76, limit]
+    assert tokens_at_chunk == [6, 18, 34, 50, 66, limit]
     assert samples == 256 * int(4 * limit * (24000 / 22050))
+
+
+def test_a_first_chunk_too_small_to_be_heard_waits_for_more() -> None:
+    """What the vocoder holds back would be all of it; what follows is no larger for that."""
+    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=2, chunk_tokens=16)
+    scheduler.submit(make_job("a"))
+    chunks = []
+    while len(chunks) < 3:
+        chunks += [len(each.samples) for each in scheduler.step() if isinstance(each, AudioChunk)]
+    tokens = [round(samples / 256 / 4.354) for samples in chunks]
+    assert chunks[0] >= 2400
+    assert tokens[1:] == [4, 8]
 
 
 def test_the_end_says_whether_the_model_stopped() -> None:
@@ -340,16 +352,16 @@ def test_an_id_runs_once_at_a_time() -> None:
 
 
 def test_later_segments_do_not_come_between_a_request_and_its_first_audio() -> None:
-    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=5)
+    scheduler = Scheduler(make_endless_model(), first_chunk_tokens=7)
     for index in range(4):
         scheduler.submit(replace(make_job(f"long{index}", priority=index), group="long"))
     scheduler.submit(replace(make_job("other", priority=2), group="other"))
     rows, sounded = [], []
-    for _ in range(9):
+    for _ in range(11):
         events = scheduler.step()
         sounded.append(any(isinstance(event, AudioChunk) for event in events))
         rows.append([row.job.id for row in scheduler._rows])
-    assert rows[1] == rows[4] == ["long0", "other"], "another request's segment need not wait"
-    assert sounded.index(True) == 4
-    assert rows[5] == ["long0", "other", "long1"]
-    assert len(rows[8]) == 5
+    assert rows[1] == rows[6] == ["long0", "other"], "another request's segment need not wait"
+    assert sounded.index(True) == 6
+    assert rows[7] == ["long0", "other", "long1"]
+    assert len(rows[10]) == 5

@@ -13,7 +13,7 @@ from vocoder_shapes import SHAPES, make_latents, make_weights
 
 from app.engine.interpolate import InterpolateStream
 from app.engine.reference import vocode_whole
-from app.engine.vocoder import Vocoder
+from app.engine.vocoder import Vocoder, num_latents_for
 from app.engine.vocoder_weights import ConvWeights, VocoderWeights
 
 
@@ -72,6 +72,17 @@ def test_first_samples_come_early() -> None:
     """Eight tokens are 0.37 s; what waits for its right neighbours is less than half of that."""
     vocoder = Vocoder(make_weights("toy")).stream(toy.voice(0).speaker_embedding)
     assert len(vocoder.push(make_latents(8))) > 0.5 * 8 * 1024 * 24000 / 22050
+
+
+@pytest.mark.parametrize("shape", list(SHAPES))
+@pytest.mark.parametrize("speed", [0.5, 1.0, 2.0])
+def test_so_many_latents_give_so_much_sound(shape: str, speed: float) -> None:
+    """The bound on what the layers see is a few frames wide."""
+    weights = make_weights(shape)
+    latents = make_latents(num_latents_for(weights, 0.1, speed))
+    stream = Vocoder(weights).stream(toy.voice(0).speaker_embedding, speed)
+    too_many = len(stream.push(latents)) / 256 - 0.1 * 24000 / 256
+    assert 0 <= too_many < 8 + 4.4 / speed
 
 
 def test_two_streams_share_weights_and_nothing_else() -> None:
