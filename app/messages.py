@@ -78,7 +78,7 @@ class VoiceInfo(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A choice that was made by itself (`device`, `precision`, `spectra`, `threads`), and why."""
+    """A choice that was made by itself (`device`, `precision`, `rows`, …), and why."""
 
     name: str
     choice: str

@@ -134,11 +134,12 @@ class Settings(BaseSettings):
     max_voices: int = Field(default=1000, ge=1)
     """Most uploaded voices kept."""
 
-    max_queue: int = Field(default=32, ge=1)
-    """Requests accepted and not yet finished; more get a 429 with Retry-After."""
+    max_queue: int | None = Field(default=None, ge=1)
+    """Requests accepted and not yet finished; more get a 429 with Retry-After. Empty: twice the
+    rows, at least 32."""
 
-    max_batch_rows: int = Field(default=16, ge=1)
-    """Segments of text that are decoded side by side."""
+    max_batch_rows: int | None = Field(default=None, ge=1)
+    """Segments of text that are decoded side by side. Empty: 16 on a CPU, up to 64 on a GPU."""
 
     first_chunk_tokens: int = Field(default=8, ge=1)
     """Audio tokens in the first streamed chunk; more where so few give less than 0.1 s of sound."""
@@ -164,8 +165,9 @@ class Settings(BaseSettings):
     engine_fast: bool = True
     """False takes the slow, obvious path, which the fast one is compared with."""
 
-    cache_budget_mb: float = Field(default=1536, gt=0)
-    """Memory for keys and values of all segments decoded side by side; more of them wait."""
+    cache_budget_mb: float | None = Field(default=None, gt=0)
+    """Memory for keys and values of all segments decoded side by side; more of them wait. Empty:
+    1536 on a CPU; none of its own on a GPU, where rows are counted at their longest."""
 
     sample_route: Literal["auto", "gpu", "cpu"] = "auto"
     """Where training makes its samples: `gpu`, or `cpu` for a process beside the training."""

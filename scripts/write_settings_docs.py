@@ -60,7 +60,7 @@ def written_value(value: Any) -> str:
 def fields() -> list[tuple[str, str, str]]:
     """Returns (field name, default as written, description) in the order of the classes."""
     return [
-        (name, written_value(getattr(defaults, name)), info.description or "")
+        (name, written_value(getattr(defaults, name)), " ".join((info.description or "").split()))
         for defaults in (settings.model_construct() for settings in CLASSES)
         for name, info in type(defaults).model_fields.items()
     ]

@@ -15,6 +15,7 @@ from app.api.edge import Edge
 from app.api.engine import Engine
 from app.api.errors import install_error_handlers
 from app.api.openapi import install_openapi
+from app.api.queue import queue_length
 from app.api.slots import Slots
 from app.metrics import Gauges, Metrics, ModelGauges
 from app.models.registry import ModelRegistry
@@ -52,10 +53,16 @@ def create_app(
         store=store or VoiceStore(settings.voices_dir, settings.max_voices),
         metrics=Metrics(),
         speech_slots=Slots(
-            settings.max_queue, what="speech requests", key="MAX_QUEUE", code="queue_full"
+            lambda: queue_length(settings, engine.models).places,
+            what="speech requests",
+            key="MAX_QUEUE",
+            code="queue_full",
         ),
         upload_slots=Slots(
-            settings.max_uploads, what="uploads", key="MAX_UPLOADS", code="too_many_uploads"
+            lambda: settings.max_uploads,
+            what="uploads",
+            key="MAX_UPLOADS",
+            code="too_many_uploads",
         ),
     )
     context.metrics.watch(lambda: _gauges(context))

@@ -17,10 +17,10 @@ _MAX_RETRY_AFTER_S = 60.0
 
 
 class Slots:
-    """Places for `max_slots` requests.
+    """Places for a number of requests.
 
     Args:
-        max_slots: requests inside at the same time.
+        max_slots: tells how many may be inside at the same time; asked for at each entry.
         what: what the requests are, in words, for the refusal.
         key: the setting that holds the limit, for the refusal.
         code: the refusal's machine-readable word.
@@ -29,7 +29,7 @@ class Slots:
 
     def __init__(
         self,
-        max_slots: int,
+        max_slots: Callable[[], int],
         *,
         what: str,
         key: str,
@@ -59,7 +59,7 @@ class Slots:
         if not self._durations_s:
             return 1.0
         mean_s = sum(self._durations_s) / len(self._durations_s)
-        return min(_MAX_RETRY_AFTER_S, max(1.0, mean_s / self._max_slots))
+        return min(_MAX_RETRY_AFTER_S, max(1.0, mean_s / self._max_slots()))
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -68,7 +68,7 @@ class Slots:
         Raises:
             BusyError: all places are taken.
         """
-        if self._num_taken >= self._max_slots:
+        if self._num_taken >= self._max_slots():
             raise BusyError(
                 f"{self._num_taken} {self._what} are being worked on and {self._key} allows no "
                 "more; try again after the seconds in Retry-After.",

@@ -16,6 +16,7 @@ from app.api.auth import KEY_NEEDED
 from app.api.context import ContextDep
 from app.api.openapi import errors_of
 from app.api.presence import in_thread
+from app.api.queue import queue_length
 from app.api.schemas import Benched
 from app.devices.hardware import host_memory, platform_name
 from app.devices.probe import PROBING, cached_report
@@ -28,7 +29,9 @@ router = APIRouter(tags=["status"])
 class RouteChoice(BaseModel):
     """A choice that was made by itself."""
 
-    name: str = Field(description="`device`, `precision`, `spectra` or `threads`.")
+    name: str = Field(
+        description="`device`, `precision`, `spectra`, `layers`, `threads`, `rows` or `caches`."
+    )
     choice: str
     reason: str
 
@@ -96,6 +99,13 @@ class MemoryBudget(BaseModel):
     reason: str
 
 
+class Queue(BaseModel):
+    """Speech requests that are taken at a time; more get a 429."""
+
+    places: int
+    reason: str
+
+
 class Memory(BaseModel):
     """Memory, in bytes; null where it is not known."""
 
@@ -128,6 +138,7 @@ class SystemStatus(BaseModel):
     benched: list[Benched]
     restarts: int = Field(description="Times the default model's worker was started again.")
     workers: list[WorkerStatus] = Field(description="One for each loaded model.")
+    queue: Queue
     memory: Memory
     probes: Probes
 
@@ -155,6 +166,7 @@ async def show_system(context: ContextDep) -> SystemStatus:
         benched=[Benched.of(bench) for bench in state.benched],
         restarts=state.restarts,
         workers=[WorkerStatus.of(model) for model in context.engine.models],
+        queue=Queue(**queue_length(context.settings, context.engine.models)._asdict()),
         memory=Memory(
             host_free_bytes=host_free,
             host_total_bytes=host_total,

@@ -119,6 +119,11 @@ def estimate_footprint(bundle: Bundle, settings: Settings, place: Place) -> Foot
     return Footprint(ground + weights, row, WORK_BYTES)
 
 
+def place_of(device: str) -> Place:
+    """Returns the place of a device as torch names it."""
+    return "cpu" if device.startswith("cpu") else "gpu"
+
+
 def bytes_per_number(settings: Settings, place: Place) -> int:
     """Returns the bytes of a weight and of a cached number.
 

@@ -73,11 +73,6 @@ def expected_place(settings: Settings, benched: tuple[str, ...] = ()) -> Place:
     return "gpu" if report is None or report.usable else "cpu"
 
 
-def place_of(device: str) -> Place:
-    """Returns the place of a device as torch names it."""
-    return "cpu" if device.startswith("cpu") else "gpu"
-
-
 def _share_of(place: Place, total_bytes: int | None, what: str) -> Budget:
     if total_bytes is None:
         return Budget(place, None, f"{what} is not known")

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.messages import Ready, Speak
-from app.models.footprint import CONTEXT_BYTES, Footprint, Place
-from app.supervisor.budget import place_of
+from app.models.footprint import CONTEXT_BYTES, Footprint, Place, place_of
 from app.supervisor.client import EngineClient
 from app.supervisor.room import Tenant
 from app.supervisor.state import EngineState
@@ -19,7 +18,8 @@ from app.supervisor.stream import SpeechStream
 class ModelStatus:
     """One model that has a worker, for those who look on.
 
-    `rows` is the most segments side by side, with the reason. `need_bytes` is what it is counted
+    `rows` is the most segments side by side, with the reason: what was counted for them, then what
+    the worker took. `need_bytes` is what it is counted
     with, `used_bytes` and `peak_bytes` what its worker measured; `stages` the most memory while
     each stage of the work went on. `leases` are the requests that hold it.
     """
@@ -67,6 +67,9 @@ class LoadedModel:
         self.ready = state.ready or self.ready
         if state.ready is None or state.heartbeat is None:
             return
+        for route in state.ready.routes:
+            if route.name == "rows":
+                self.rows, self.rows_reason = int(route.choice), route.reason
         if place_of(state.ready.device) != self.place:  # it moved: what was measured is no more
             self.place = place_of(state.ready.device)
             self.loaded_bytes = self.peak_bytes = None

@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from app.devices.benches import BenchedDevice, Benches
+from app.devices.place_order import RowsOrder
 from app.errors import AudioVoiceError, ModelFileError, NotFoundError, UnavailableError
 from app.messages import Ready
+from app.models.capacity import wanted_rows
 from app.models.footprint import Footprint, Place, estimate_footprint
 from app.models.registry import ModelRegistry
 from app.settings import Settings
@@ -33,13 +35,13 @@ _TICK_S = 0.5
 _FORGET_FAILURE_S = 10.0
 _ROOM_RETRY_S = 5.0
 
-MakeEngine = Callable[[Settings, Benches], EngineClient]
+MakeEngine = Callable[[Settings, Benches, RowsOrder], EngineClient]
 
 _log = logging.getLogger(__name__)
 
 
-def _make_engine(settings: Settings, benches: Benches) -> EngineClient:
-    return EngineClient(settings, recovery=Recovery(settings, shared=benches))
+def _make_engine(settings: Settings, benches: Benches, rows: RowsOrder) -> EngineClient:
+    return EngineClient(settings, recovery=Recovery(settings, shared=benches, rows=rows))
 
 
 class EnginePool:
@@ -51,7 +53,8 @@ class EnginePool:
     Args:
         settings: the service's.
         registry: which models there are, and which is the default.
-        make_engine: makes the client of one worker from its settings; the real one if left out.
+        make_engine: makes the client of one worker from its settings and the rows it was given;
+            the real one if left out.
     """
 
     def __init__(
@@ -202,9 +205,8 @@ class EnginePool:
                 raise
             self._failures.pop(name, None)
             self._absent.pop(name, None)
-            settings = self._registry.settings_for(name)
-            settings = settings.model_copy(update={"max_batch_rows": placing.rows})
-            client = self._make_engine(settings, self._benches)
+            rows = RowsOrder(place, placing.rows, placing.reason)
+            client = self._make_engine(self._registry.settings_for(name), self._benches, rows)
             self._loaded[name] = LoadedModel(
                 name, client, place, need, placing.rows, placing.reason
             )
@@ -217,8 +219,9 @@ class EnginePool:
         while True:
             default = self._registry.default
             tenants = [e.as_tenant(default) for e in self._loaded.values() if e.place == place]
-            max_rows = self._settings.max_batch_rows
-            placing = find_room(name, need, self._budget(place), tenants, max_rows)
+            budget = self._budget(place)
+            wanted = wanted_rows(self._settings, place, need, budget.limit_bytes)
+            placing = find_room(name, need, budget, tenants, wanted)
             if placing is not None:
                 await self._unload(placing.evict, f"unloaded to make room for {name}")
                 return placing

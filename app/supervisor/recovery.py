@@ -16,7 +16,7 @@ from contextlib import suppress
 from app.devices.background import run_in_daemon
 from app.devices.benches import CPU, BenchedDevice, Benches
 from app.devices.faults import OUT_OF_MEMORY, STACK_FAULTS
-from app.devices.place_order import PlaceOrder
+from app.devices.place_order import PlaceOrder, RowsOrder
 from app.devices.probe import forget, probe
 from app.devices.report import ProbeReport
 from app.errors import AudioVoiceError
@@ -44,6 +44,7 @@ class Recovery:
         try_device: probes a device anew; blocks. The real probe if None.
         shared: where losses are counted together with those of other models' workers; its own
             if None. A want of memory is a model's own affair, and benches the device for it alone.
+        rows: told to every worker; None where nobody counted.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Recovery:
         clock: Callable[[], float] = time.monotonic,
         try_device: Callable[[str], ProbeReport] | None = None,
         shared: Benches | None = None,
+        rows: RowsOrder | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._try_device = try_device or (lambda name: probe(settings, name, use_cache=False))
         self._shared = Benches(clock) if shared is None else shared
         self._too_small = Benches(clock)
+        self._rows = rows
         self._busy_at = clock()
         self._reprobe = False
         self._reprobed_at: float | None = None
@@ -76,8 +79,8 @@ class Recovery:
             self._reprobed_at = self._clock()
         if self.benched:
             reason = "; ".join(f"{b.device} is benched: {b.reason}" for b in self.benched)
-            return PlaceOrder(device=CPU, reason=reason, reprobe=reprobe)
-        return PlaceOrder(reprobe=reprobe)
+            return PlaceOrder(CPU, reason, reprobe, self._rows)
+        return PlaceOrder(reprobe=reprobe, rows=self._rows)
 
     def note_end(self, run: WorkerRun) -> bool:
         """Takes in how a worker ended.

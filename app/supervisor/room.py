@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.errors import DoesNotFitError
+from app.models.capacity import Rows
 from app.models.footprint import Footprint
 from app.supervisor.budget import GB, Budget
 
@@ -37,7 +38,7 @@ class Placing:
 
 
 def find_room(
-    name: str, need: Footprint, budget: Budget, tenants: Sequence[Tenant], max_rows: int
+    name: str, need: Footprint, budget: Budget, tenants: Sequence[Tenant], wanted: Rows
 ) -> Placing | None:
     """Decides how a model gets its memory.
 
@@ -49,7 +50,7 @@ def find_room(
         need: its footprint.
         budget: of the place where it will run.
         tenants: the models that are loaded in that place.
-        max_rows: MAX_BATCH_ROWS.
+        wanted: the most rows it is to have.
 
     Returns:
         None where models in use hold the memory: it may fit when they are done.
@@ -59,8 +60,8 @@ def find_room(
             person's word.
     """
     if budget.limit_bytes is None:
-        return Placing((), max_rows, f"MAX_BATCH_ROWS; {budget.reason}")
-    alone = need.rows_within(budget.limit_bytes, max_rows)
+        return Placing((), wanted.most, f"{wanted.reason}; {budget.reason}")
+    alone = need.rows_within(budget.limit_bytes, wanted.most)
     if alone == 0:
         if budget.is_strict:
             raise _too_large(name, need, budget)
@@ -71,7 +72,7 @@ def find_room(
     evict_names: list[str] = []
     queue = _in_order(tenants)
     while True:
-        rows = need.rows_within(budget.limit_bytes - held, max_rows)
+        rows = need.rows_within(budget.limit_bytes - held, wanted.most)
         if rows >= enough or not queue:
             break
         tenant = queue.pop(0)
@@ -79,7 +80,7 @@ def find_room(
         held -= tenant.need_bytes
     if rows == 0:
         return None
-    return Placing(tuple(evict_names), rows, _reason_of(rows, max_rows, budget))
+    return Placing(tuple(evict_names), rows, _reason_of(rows, wanted, budget))
 
 
 def _in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
@@ -87,8 +88,8 @@ def _in_order(tenants: Sequence[Tenant]) -> list[Tenant]:
     return sorted(idle, key=lambda tenant: (tenant.is_default, tenant.used_at))
 
 
-def _reason_of(rows: int, max_rows: int, budget: Budget) -> str:
-    return "MAX_BATCH_ROWS" if rows == max_rows else f"what {budget.reason} leaves room for"
+def _reason_of(rows: int, wanted: Rows, budget: Budget) -> str:
+    return wanted.reason if rows == wanted.most else f"what {budget.reason} leaves room for"
 
 
 def _too_large(name: str, need: Footprint, budget: Budget) -> DoesNotFitError:

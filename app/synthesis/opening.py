@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from app.engine.native_library import load_native
 from app.errors import NotFoundError
 from app.messages import Route, VoiceInfo
 from app.models.bundles import XTTS_V2, Bundle, find_bundle
+from app.models.capacity import Capacity, choose_capacity
 from app.models.download import fetch_model, fetched_bytes
+from app.models.footprint import estimate_footprint, place_of
 from app.models.loading import LoadedModel, load_model
 from app.settings import Settings
 from app.synthesis.info import ModelInfo
-from app.synthesis.memory import naming_faults
+from app.synthesis.memory import free_bytes, naming_faults
 from app.synthesis.placing import Placement, choose_threads, place_model
 from app.synthesis.synthesizer import Synthesizer
 from app.voices.latents import VoiceLatents
@@ -35,6 +38,8 @@ class Report(Protocol):
 
 
 _TELL_EVERY_S = 3.0
+
+_log = logging.getLogger(__name__)
 
 
 def open_synthesizer(
@@ -70,9 +75,28 @@ def open_synthesizer(
     store = VoiceStore(settings.voices_dir, settings.max_voices)
     latents = VoiceLatents(model, store, settings.voices_dir / ".latents")
     threads_route = Route("threads", str(threads), threads_reason)
+    capacity = _choose_capacity(settings, place, bundle, order)
+    _log.info("rows: %d (%s)", *capacity.rows)
     routes = (*_loaded_routes(place, model), *_layers_route(model), threads_route)
+    routes = (*routes, *capacity.routes())
     info = describe(model, settings, str(place.device), place.reason, routes)
-    return Synthesizer(model, latents, settings, info)
+    return Synthesizer(model, latents, settings, info, capacity)
+
+
+def _choose_capacity(
+    settings: Settings, place: Placement, bundle: Bundle, order: PlaceOrder | None
+) -> Capacity:
+    """Returns the rows and their room, with the model loaded in the format that was chosen."""
+    where = place_of(str(place.device))
+    if place.dtype == torch.float32:  # which may be against PRECISION, or what `auto` came to
+        settings = settings.model_copy(update={"precision": "float32"})
+    return choose_capacity(
+        settings,
+        where,
+        order=order.rows if order else None,
+        need=estimate_footprint(bundle, settings, where),
+        free_bytes=free_bytes(place.device),
+    )
 
 
 def _loaded_routes(place: Placement, model: LoadedModel) -> tuple[Route, ...]:

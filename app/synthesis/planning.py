@@ -32,11 +32,13 @@ class Planner:
 
     Args:
         model: what will speak.
-        settings: batch size, retries, the default language.
+        settings: retries, the default language.
+        most_rows: segments of one request that may be under way together.
     """
 
-    def __init__(self, model: LoadedModel, settings: Settings) -> None:
+    def __init__(self, model: LoadedModel, settings: Settings, most_rows: int) -> None:
         self._model = model
+        self._most_rows = most_rows
         self._settings = settings
 
     def plan(self, message: Speak, conditioning: Conditioning, route: str) -> SpeechPlan:
@@ -66,7 +68,7 @@ class Planner:
             conditioning=conditioning,
             options=self._options(message.sampling, message.seed),
             retries=self._settings.output_retries,
-            max_side_by_side=self._settings.max_batch_rows,
+            max_side_by_side=self._most_rows,
             sample_rate=model.sample_rate,
             tokens_per_s=self._tokens_per_s,
             route=route,

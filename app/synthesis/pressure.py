@@ -16,7 +16,7 @@ class RowLimit:
     """The most segments side by side.
 
     Args:
-        most: MAX_BATCH_ROWS.
+        most: rows that were asked for.
         clock: seconds that never go back.
     """
 

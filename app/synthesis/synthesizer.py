@@ -15,6 +15,7 @@ from app.engine.scheduler import Scheduler
 from app.engine.types import Conditioning, Event, SegmentFailed
 from app.errors import AudioVoiceError, DeviceError, OutputError
 from app.messages import Audio, DeviceMemory, Done, Failed, PrepareVoice, Speak
+from app.models.capacity import Capacity, choose_capacity
 from app.models.loading import LoadedModel
 from app.settings import Settings
 from app.synthesis.info import ModelInfo
@@ -34,19 +35,26 @@ class Synthesizer:
     Args:
         model: what speaks.
         latents: gives a voice's conditioning by the voice's name.
-        settings: batch and chunk sizes, retries, the default language.
+        settings: chunk sizes, retries, the default language.
         info: what is told about the model.
+        capacity: rows, and the room for their caches; a CPU's if left out.
     """
 
     def __init__(
-        self, model: LoadedModel, latents: VoiceLatents, settings: Settings, info: ModelInfo
+        self,
+        model: LoadedModel,
+        latents: VoiceLatents,
+        settings: Settings,
+        info: ModelInfo,
+        capacity: Capacity | None = None,
     ) -> None:
         self.info = info
         self._model = model
         self._latents = latents
         self._settings = settings
-        self._planner = Planner(model, settings)
-        self._limit = RowLimit(settings.max_batch_rows)
+        self._capacity = capacity or choose_capacity(settings, "cpu")
+        self._planner = Planner(model, settings, self._capacity.rows.most)
+        self._limit = RowLimit(self._capacity.rows.most)
         self._meter = StageMeter(model.speech.gpt.device)
         self._scheduler = self._make_scheduler()
         self._requests: dict[str, SpeechRequest] = {}
@@ -179,7 +187,7 @@ class Synthesizer:
             max_rows=self._limit.rows,
             first_chunk_tokens=self._settings.first_chunk_tokens,
             chunk_tokens=self._settings.chunk_tokens,
-            cache_bytes=round(self._settings.cache_budget_mb * 1e6),
+            cache_bytes=self._capacity.cache_bytes,
             fast=self._settings.engine_fast,
             watch=self._meter,
             guided=self._model.sampling.guidance_scale != 1,

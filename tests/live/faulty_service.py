@@ -24,6 +24,7 @@ import uvicorn
 
 from app.api.factory import create_app
 from app.devices.benches import Benches
+from app.devices.place_order import RowsOrder
 from app.settings import Settings
 from app.supervisor.client import EngineClient
 from app.supervisor.pool import EnginePool
@@ -111,7 +112,7 @@ def faulty_service(folder: Path) -> Iterator[FaultyService]:
     recovery = Recovery(settings, lambda: time.monotonic() + (service[0].later_s if service else 0))
     command = [sys.executable, str(RUN), f"armed:{folder}", "app.worker.process"]
 
-    def make_engine(for_model: Settings, _benches: Benches) -> EngineClient:
+    def make_engine(for_model: Settings, _benches: Benches, _rows: RowsOrder) -> EngineClient:
         return EngineClient(for_model, worker_command=command, recovery=recovery)
 
     engine = EnginePool(settings, make_engine=make_engine)

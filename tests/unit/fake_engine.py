@@ -24,6 +24,8 @@ from pathlib import Path
 from app.devices.place_order import PlaceOrder
 from app.errors import DeviceError, InputError, ModelFileError
 from app.messages import Audio, DeviceMemory, Done, PrepareVoice, Route, Speak, Verdict, VoiceInfo
+from app.models.capacity import choose_capacity
+from app.models.footprint import place_of
 from app.settings import Settings
 from app.text.sentences import sentences_for
 from app.worker.loop import Emit
@@ -64,6 +66,8 @@ class FakeEngine:
             device_reason=place.reason or f"heartbeat {settings.heartbeat_s:g}",
             routes=[Route("reprobe", str(place.reprobe), "it was asked for")],
         )
+        capacity = choose_capacity(settings, place_of(self.info.device), order=place.rows)
+        self.info.routes += capacity.routes()
         self._jobs: dict[str, Job] = {}
         self._log = os.environ.get("FAKE_LOG")
 

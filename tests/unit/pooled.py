@@ -11,6 +11,7 @@ from typing import Any
 from supervised import worker_env
 
 from app.devices.benches import Benches
+from app.devices.place_order import RowsOrder
 from app.messages import Speak
 from app.models.bundles import builtin_folder
 from app.models.registry import ModelRegistry
@@ -49,12 +50,12 @@ def make_pool(
     env: dict[str, str] | None = None,
     registry: ModelRegistry | None = None,
 ) -> EnginePool:
-    def make_engine(for_model: Settings, benches: Benches) -> EngineClient:
+    def make_engine(for_model: Settings, benches: Benches, rows: RowsOrder) -> EngineClient:
         return EngineClient(
             for_model,
             synthesizer=f"fake_engine:{factory}",
             worker_env=worker_env(**(env or {})),
-            recovery=Recovery(for_model, shared=benches),
+            recovery=Recovery(for_model, shared=benches, rows=rows),
         )
 
     return EnginePool(settings, registry, make_engine)

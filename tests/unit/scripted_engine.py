@@ -140,6 +140,7 @@ class ScriptedEngine:
         self.cancelled_s: dict[str, float] = {}
         self.prepared: list[str] = []
         self.refusal: AudioVoiceError | None = None
+        self.num_rows = 16
         self.running = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -165,7 +166,7 @@ class ScriptedEngine:
                 place="cpu",
                 leases=0,
                 idle_s=0.0,
-                rows=16,
+                rows=self.num_rows,
                 rows_reason="MAX_BATCH_ROWS",
                 need_bytes=10**9,
                 used_bytes=None,

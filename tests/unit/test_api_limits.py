@@ -6,8 +6,9 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from scripted_engine import Script, ScriptedEngine
 from app.api import bodies
 from app.api.auth import is_known
 from app.api.factory import create_app
+from app.api.queue import queue_length
 from app.api.slots import Slots
 from app.errors import BusyError
 from app.settings import Settings
@@ -64,7 +66,9 @@ def test_the_queue_is_bounded(engine: ScriptedEngine, settings_of: SettingsOf) -
 
 def test_retry_after_follows_the_recent_requests() -> None:
     now_s = 0.0
-    slots = Slots(2, what="requests", key="MAX_QUEUE", code="queue_full", clock=lambda: now_s)
+    slots = Slots(
+        lambda: 2, what="requests", key="MAX_QUEUE", code="queue_full", clock=lambda: now_s
+    )
     assert slots.retry_after_s == 1.0
     for duration_s in (10.0, 30.0):
         with slots.take():
@@ -78,6 +82,23 @@ def test_retry_after_follows_the_recent_requests() -> None:
     with slots.take():
         now_s += 1e6
     assert slots.retry_after_s == 60.0
+
+
+def test_the_queue_grows_with_the_rows(engine: ScriptedEngine, settings_of: SettingsOf) -> None:
+    """More clients than there are rows wait; only far more are sent away."""
+
+    def found(rows: Sequence[int], **fields: object) -> tuple[int, str]:
+        models = [replace(engine.models[0], rows=number) for number in rows]
+        return queue_length(settings_of(**fields), models)
+
+    assert found([]) == found([16]) == found([1, 16]) == (32, "the default with few rows")
+    assert found([16, 64]) == (128, "twice the 64 rows of a model")
+    assert found([64], max_queue=3) == (3, "MAX_QUEUE")
+    with serve(create_app(settings_of(), engine)) as url:
+        told = httpx.get(f"{url}/v1/system").json()["queue"]
+        assert told == {"places": 32, "reason": "the default with few rows"}
+        engine.num_rows = 64
+        assert httpx.get(f"{url}/v1/system").json()["queue"]["places"] == 128
 
 
 def test_a_client_that_reads_nothing_loses_its_place(

@@ -18,6 +18,7 @@ from app.messages import Speak
 from app.models.bundles import builtin_folder, read_folder
 from app.models.footprint import estimate_footprint
 from app.supervisor import pool as pool_module
+from app.supervisor.loaded import ModelStatus
 from app.supervisor.pool import EnginePool
 
 PIECES = b"".join(bytes([n]) * 1024 for n in range(3))
@@ -230,3 +231,55 @@ def is_ready(pool: EnginePool, name: str) -> bool:
 def device_of(pool: EnginePool, name: str) -> str:
     status = status_of(pool, name)
     return status.state.ready.device if status and status.state.ready else ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "env", "rows", "reason"),
+    [
+        ({}, {}, 64, "the default on a GPU"),
+        ({"max_batch_rows": 100}, {}, 100, "MAX_BATCH_ROWS"),
+        # the worker did not get its card
+        ({"vram_budget_gb": 1.05}, {"FAKE_DEVICE": "cpu"}, 16, "the default on a CPU"),
+    ],
+)
+def test_rows_are_a_persons_or_the_devices(
+    tmp_path: Path, fields: dict[str, Any], env: dict[str, str], rows: int, reason: str
+) -> None:
+    status = loaded_on_gpu(tmp_path, fields, env)
+    assert (status.rows, status.rows_reason.partition(";")[0]) == (rows, reason)
+
+
+@pytest.mark.parametrize(
+    ("budget_gb", "share", "reason"),
+    [
+        (2.4, 0.5, "half of the budget"),  # more than 16, yet another model finds room
+        (1.05, 1, "VRAM_BUDGET_GB=1.05 leaves room for"),
+    ],
+)
+def test_a_gpu_has_the_rows_that_its_memory_holds(
+    tmp_path: Path, budget_gb: float, share: float, reason: str
+) -> None:
+    status = loaded_on_gpu(tmp_path, {"vram_budget_gb": budget_gb}, {})
+    bundle = read_folder(builtin_folder(), "builtin")
+    need = estimate_footprint(bundle, pool_settings(tmp_path), "gpu")
+    assert 1 < status.rows == need.rows_within(round(share * budget_gb * 1e9), 64) < 64
+    assert reason in status.rows_reason
+
+
+def loaded_on_gpu(tmp_path: Path, fields: dict[str, Any], env: dict[str, str]) -> ModelStatus:
+    """Returns what is told of the default model once its worker has said what it took."""
+    found: list[ModelStatus] = []
+
+    async def work() -> None:
+        settings = pool_settings(tmp_path, device="cuda", model_wait_s=60, **fields)
+        async with running_pool(settings, env={"FAKE_DEVICE": "cuda", **env}) as pool:
+            await use(pool, "builtin")
+            await until(lambda: pool.models[0].state.heartbeat)
+            (status,) = pool.models
+            assert status.state.ready is not None
+            (told,) = [route for route in status.state.ready.routes if route.name == "rows"]
+            assert (status.rows, status.rows_reason) == (int(told.choice), told.reason)
+            found.append(status)
+
+    run(work())
+    return found[0]

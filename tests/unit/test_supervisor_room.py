@@ -13,6 +13,7 @@ from app.engine.formats import INT8_PAYS_FROM_BYTES
 from app.errors import DoesNotFitError, ModelFileError
 from app.models import footprint
 from app.models.bundles import builtin_folder, read_folder
+from app.models.capacity import Rows
 from app.models.footprint import (
     CONTEXT_BYTES,
     INT8_FROM_BYTES,
@@ -26,6 +27,7 @@ from app.settings import Settings
 from app.supervisor.budget import GB, Budget, budget_of
 from app.supervisor.room import Placing, Tenant, find_room
 
+WANTED = Rows(16, "MAX_BATCH_ROWS")
 NEED = Footprint(loaded_bytes=2 * GB, row_bytes=GB // 10, work_bytes=0)
 
 
@@ -39,11 +41,11 @@ def tenant(name: str, gigabytes: float, used_at: float = 0, **fields: bool) -> T
 
 
 def test_rows_follow_from_what_is_left() -> None:
-    assert find_room("m", NEED, budget(10), [], 16) == Placing((), 16, "MAX_BATCH_ROWS")
-    placing = find_room("m", NEED, budget(2.85), [], 16)
+    assert find_room("m", NEED, budget(10), [], WANTED) == Placing((), 16, "MAX_BATCH_ROWS")
+    placing = find_room("m", NEED, budget(2.85), [], WANTED)
     assert placing == Placing((), 8, "what VRAM_BUDGET_GB leaves room for")
     unknown = Budget("gpu", None, "the card's memory is not known")
-    assert find_room("m", NEED, unknown, [tenant("a", 99)], 16) == Placing(
+    assert find_room("m", NEED, unknown, [tenant("a", 99)], WANTED) == Placing(
         (), 16, "MAX_BATCH_ROWS; the card's memory is not known"
     )
 
@@ -56,7 +58,7 @@ def test_the_longest_unused_leaves_first_the_default_last_and_no_more_than_neede
     ]
 
     def evicted(gigabytes: float) -> tuple[str, ...]:
-        placing = find_room("m", NEED, budget(gigabytes), tenants, 16)
+        placing = find_room("m", NEED, budget(gigabytes), tenants, WANTED)
         assert placing is not None
         return placing.evict
 
@@ -68,8 +70,8 @@ def test_the_longest_unused_leaves_first_the_default_last_and_no_more_than_neede
 
 def test_a_model_in_use_is_waited_for_and_a_single_row_is_better_than_that() -> None:
     busy = tenant("busy", 3, is_idle=False)
-    assert find_room("m", NEED, budget(5), [busy], 16) is None
-    placing = find_room("m", NEED, budget(5.15), [busy], 16)
+    assert find_room("m", NEED, budget(5), [busy], WANTED) is None
+    placing = find_room("m", NEED, budget(5.15), [busy], WANTED)
     assert placing is not None
     assert (placing.rows, placing.evict) == (1, ())
 
@@ -78,9 +80,9 @@ def test_what_never_fits_is_refused_where_a_person_set_the_budget() -> None:
     with pytest.raises(
         DoesNotFitError, match=r"'m' needs about 2\.1 GB and VRAM_BUDGET_GB"
     ) as told:
-        find_room("m", NEED, budget(2), [tenant("a", 1)], 16)
+        find_room("m", NEED, budget(2), [tenant("a", 1)], WANTED)
     assert (told.value.status, told.value.code) == (507, "does_not_fit")
-    placing = find_room("m", NEED, budget(2, is_strict=False), [tenant("a", 1)], 16)
+    placing = find_room("m", NEED, budget(2, is_strict=False), [tenant("a", 1)], WANTED)
     assert placing is not None
     assert (placing.rows, placing.evict) == (1, ("a",))
 
