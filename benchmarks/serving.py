@@ -20,18 +20,23 @@ import psutil
 ROOT = Path(__file__).parent.parent
 _START_S = 300.0
 _STOP_S = 60.0
+#: Until a worker's next signs of life have told what a load took.
+_NEWS_S = 2.5
 
 
 @dataclass
 class Server:
     """A server that is ready.
 
-    `ready_s` is how long that took, `model` what it speaks with, `precision` in which formats.
+    `ready_s` is how long that took, `model` what it speaks with, `precision` in which formats,
+    `device` where, `rows` how many segments side by side at most.
     """
 
     url: str
     model: str
     precision: str
+    device: str
+    rows: int
     ready_s: float
     process: psutil.Process
     peak_bytes: int = 0
@@ -40,6 +45,17 @@ class Server:
         """Returns the resident bytes of the largest process, which is the engine's worker."""
         family = [self.process, *self.process.children(recursive=True)]
         return max(int(each.memory_info().rss) for each in family)
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """True where the model runs on a GPU."""
+        return not self.device.startswith("cpu")
+
+    def card_memory(self) -> int:
+        """Returns the most bytes of the card that the worker's torch held so far; 0 on a CPU."""
+        time.sleep(_NEWS_S)
+        told = httpx.get(f"{self.url}/v1/system").json()["memory"]["device"]
+        return int(told["peak_bytes"]) if told else 0
 
 
 @contextmanager
@@ -99,8 +115,16 @@ def _wait_until_ready(process: subprocess.Popen[str], began: float) -> Server:
 
 def _describe(http: httpx.Client, process: psutil.Process, ready_s: float) -> Server:
     told = http.get("/v1/system").json()
-    precision = next(route["choice"] for route in told["routes"] if route["name"] == "precision")
-    return Server(str(http.base_url), told["model"], precision, ready_s, process)
+    chosen = {route["name"]: route["choice"] for route in told["routes"]}
+    return Server(
+        url=str(http.base_url),
+        model=told["model"],
+        precision=chosen["precision"],
+        device=told["device"],
+        rows=int(chosen["rows"]),
+        ready_s=ready_s,
+        process=process,
+    )
 
 
 def _watch_memory(server: Server, is_over: threading.Event) -> None:
