@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -132,12 +132,12 @@ def word_error_rate(replies: Sequence[Reply]) -> float:
 def bench_builtin(folder: Path, plan: Plan) -> dict[str, Any]:
     """Loads a server with the built-in voice."""
     queue = max(*GPU_CLIENTS, *plan.clients)
-    with run_server(folder / "builtin", max_queue=queue) as server, _metering(server) as (_, meter):
+    with run_server(folder / "builtin", max_queue=queue) as server:
+        card = _card_of(server)
         loads = Loads(server, "default", plan)
         for _ in range(plan.runs):
             loads.run()
-        if meter:
-            loads.measure_joules(meter)
+        _measure_joules(card, loads)
     rates = loads.word_error_rates()
     rows = [{**row, "wer": rate} for row, rate in zip(loads.rows(), rates, strict=True)]
     return {**_describe(server), "rows": rows}
@@ -156,7 +156,8 @@ def bench_beside_stock(
         load_stock: gives stock's model of the bundle on a device; None leaves stock out.
     """
     settings = {"default_model": bundle, "max_queue": max(*GPU_CLIENTS, *plan.clients)}
-    with run_server(folder, **settings) as server, _metering(server) as (card, meter):
+    with run_server(folder, **settings) as server:
+        card = _card_of(server)
         loads = Loads(server, voice, plan)
         stock = StockLoads(partial(load_stock, server.device)) if load_stock else None
         for _ in range(plan.runs):
@@ -166,9 +167,7 @@ def bench_beside_stock(
         for number in plan.stock_clients:
             if stock:
                 stock.put_load(number)
-        for measured in (loads, stock) if meter else ():
-            if measured:
-                measured.measure_joules(meter)
+        _measure_joules(card, loads, stock)
     found = {**_describe(server), "rows": loads.rows()}
     if card:
         config = read_config(bundle / "config.json")
@@ -187,15 +186,22 @@ def _describe(server: Server) -> dict[str, Any]:
     return dict(zip(names, told, strict=True))
 
 
-@contextmanager
-def _metering(server: Server) -> Iterator[tuple[Card | None, PowerMeter | None]]:
-    """Gives the card that a server runs on, measured before any load, and its power."""
+def _card_of(server: Server) -> Card | None:
+    """Returns the card that a server runs on, measured now, before any load."""
     card = read_card() if server.is_on_gpu else None
     if card is None:
-        yield None, None
+        print(f"no joules and no floor: the server runs on {server.device}", flush=True)
+    return card
+
+
+def _measure_joules(card: Card | None, *measured: Loads | StockLoads | None) -> None:
+    """Puts all loads once more, apart from the others: reading the sensor may cost time."""
+    if card is None:
         return
     with power_meter(card.uuid) as meter:
-        yield card, meter
+        for loads in measured:
+            if meter and loads:
+                loads.measure_joules(meter)
 
 
 def ratios(rows: Table, stock_rows: Table) -> dict[str, float]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import toy
 
 from benchmarks import energy, load
 from benchmarks.card import Card
-from benchmarks.energy import PowerMeter
 from benchmarks.full_shape import make_speakable
 from benchmarks.load import CPU_CLIENTS, GPU_CLIENTS, Loads, Plan, bench_beside_stock, bench_builtin
 from benchmarks.serving import Server
@@ -94,13 +92,9 @@ def test_a_card_that_tells_its_power_has_joules_and_a_floor(
     """The card is made up; server, stock, loads and the reading of its power are real."""
     card = Card("a card", "GPU-1", 80 << 30, bytes_per_s=1e12)
 
-    @contextmanager
-    def metering(_server: Server) -> Iterator[tuple[Card, PowerMeter]]:
-        with energy.power_meter(card.uuid, (sys.executable, "-c", STEADY)) as meter:
-            assert meter is not None
-            yield card, meter
-
-    monkeypatch.setattr(load, "_metering", metering)
+    monkeypatch.setattr(load, "_card_of", lambda _server: card)
+    command = (sys.executable, "-c", STEADY)
+    monkeypatch.setattr(load, "power_meter", partial(energy.power_meter, command=command))
     for name, value in (("_SETTLE_S", 0.0), ("_MEASURE_S", 0.1), ("_MOST_GAP_S", 60.0)):
         monkeypatch.setattr(energy, name, value)
     found = bench_toy(tmp_path, short_bundle, Plan((1, 2), 1, 1, stock_clients=(2,)))

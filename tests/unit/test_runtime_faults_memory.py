@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_synthesis import TEXTS, make_synthesizer, model, pcm_of, request, speak
+from test_synthesis import TEXTS, VoicesInMemory, make_synthesizer, model, pcm_of, request, speak
 
 from app.devices import hardware
 from app.engine.decoder import GptDecoder
@@ -19,9 +19,13 @@ from app.engine.job_row import JobRow
 from app.engine.pieces import OneByOne, Piece
 from app.errors import DeviceError
 from app.messages import Audio, Done, Failed, PrepareVoice, Sampling
+from app.models.capacity import choose_capacity
 from app.models.loading import LoadedModel
+from app.settings import Settings
 from app.synthesis.memory import naming_faults
+from app.synthesis.opening import describe
 from app.synthesis.pressure import GROW_AFTER_S, RowLimit
+from app.synthesis.synthesizer import Synthesizer
 
 __all__ = ["model"]
 
@@ -240,3 +244,20 @@ def test_rows_halve_and_come_back_after_a_while() -> None:
     assert (limit.rows, limit.is_reduced) == (16, False)
     now += GROW_AFTER_S
     assert not limit.grow()
+
+
+def test_a_gpus_many_rows_become_fewer_too(
+    model: LoadedModel, fill_up: Callable[[int], list[int]]
+) -> None:
+    """64 rows and no room of their own for caches, as on a card that holds them by the estimate."""
+    alone = {r.id: pcm_of(speak(make_synthesizer(model), r)[r.id]) for r in REQUESTS[:3]}
+    sizes = fill_up(5)
+    settings = Settings(_env_file=None)
+    capacity = choose_capacity(settings, "gpu")
+    assert (capacity.rows.most, capacity.cache_bytes) == (64, None)
+    info = describe(model, settings, "cpu", "a test")
+    synthesizer = Synthesizer(model, VoicesInMemory(model.voices), settings, info, capacity)
+    told = speak(synthesizer, *REQUESTS)
+    assert max(sizes) == 6
+    assert {name: pcm_of(told[name]) for name in alone} == alone
+    assert verdicts(told["0"])[-1] == "cpu; rows=3"
