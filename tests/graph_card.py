@@ -1,10 +1,12 @@
-"""The recorded steps beside the same steps as they are, and beside `GptDecoder`; for any device."""
+"""Recorded runs beside the same runs as they are, and beside `GptDecoder`; for any device."""
 
 from __future__ import annotations
 
+import statistics
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -12,7 +14,9 @@ from app.engine.decoder import Decoder, GptDecoder, StepOutput
 from app.engine.gpt_weights import GptSizes, GptWeights, LayerWeights
 from app.engine.graph_decoder import GraphDecoder
 from app.engine.linear import Linear, make_linear
-from app.engine.step_graphs import StepGraphs
+from app.engine.run_graphs import RunGraphs
+
+T = TypeVar("T")
 
 XTTS = GptSizes(
     num_layers=30,
@@ -31,23 +35,24 @@ XTTS = GptSizes(
 
 @dataclass(frozen=True)
 class Compared:
-    """What came out of `compare`: largest errors as parts of the largest value, and times."""
+    """What a comparison gave: largest errors as parts of the largest value, and times."""
 
     replayed_apart: float
-    """Between replayed steps and the same steps run as they are."""
+    """Between replayed runs and the same runs done as they are."""
     plain_apart: float
-    """Between replayed steps and `GptDecoder`."""
+    """Between replayed runs and `GptDecoder`."""
     num_graphs: int
-    distrusted: str
+    distrusted: dict[str, str]
     replayed_s: float
-    """Of the last steps, the median."""
+    """Of the last steps or prefills, the median."""
     as_they_are_s: float
     plain_s: float
 
 
 def random_weights(sizes: GptSizes, dtype: torch.dtype, device: str) -> GptWeights:
     """Returns weights of any sizes, the same for the same sizes, device and type."""
-    generator = torch.Generator(device).manual_seed(0)
+    is_real = device != "meta"  # where there are no numbers to draw
+    generator = torch.Generator(device).manual_seed(0) if is_real else None
 
     def draw(*shape: int) -> torch.Tensor:
         drawn = torch.randn(*shape, generator=generator, device=device) * shape[0] ** -0.5
@@ -83,30 +88,70 @@ def random_weights(sizes: GptSizes, dtype: torch.dtype, device: str) -> GptWeigh
     )
 
 
+class _Beside:
+    """A decoder that replays, one that records nothing, and the plain one, doing the same."""
+
+    def __init__(self, sizes: GptSizes, dtype: torch.dtype, device: str, num_rows: int) -> None:
+        weights = random_weights(sizes, dtype, device)
+        self._replayed, unrecorded = (GraphDecoder(weights, num_rows) for _ in range(2))
+        unrecorded._graphs = None
+        self._decoders: list[Decoder] = [self._replayed, unrecorded, GptDecoder(weights)]
+        self._is_on_card = weights.device.type == "cuda"
+        self._times: list[list[float]] = [[], [], []]
+        self._apart = [0.0, 0.0]
+
+    def do(self, call: Callable[[Decoder, int], T]) -> list[T]:
+        """Returns what each gave; `call` takes a decoder and its index."""
+        given = []
+        for index, decoder in enumerate(self._decoders):
+            began = time.perf_counter()
+            given.append(call(decoder, index))
+            if self._is_on_card:
+                torch.cuda.synchronize()
+            self._times[index].append(time.perf_counter() - began)
+        return given
+
+    def hold(self, outputs: Sequence[StepOutput]) -> None:
+        """Compares the three."""
+        errors = [distance(outputs[0], other) for other in outputs[1:]]
+        self._apart = [max(pair) for pair in zip(self._apart, errors, strict=True)]
+
+    def found(self, times: slice = slice(None)) -> Compared:
+        """Returns the largest errors and the median of these times."""
+        medians = [statistics.median(spent[times]) for spent in self._times]
+        return Compared(*self._apart, self._replayed.num_graphs, RunGraphs.distrusted, *medians)
+
+
 def compare(
     sizes: GptSizes, dtype: torch.dtype, device: str, num_rows: int, num_steps: int
 ) -> Compared:
     """Runs rows of different lengths through all three, with the same tokens."""
-    weights = random_weights(sizes, dtype, device)
-    replayed, unrecorded = (GraphDecoder(weights, num_rows) for _ in range(2))
-    unrecorded._graphs = None
-    decoders: list[Decoder] = [replayed, unrecorded, GptDecoder(weights)]
-    rows = [_start(decoder, sizes, num_rows) for decoder in decoders]
-    times: list[list[float]] = [[], [], []]
-    apart = [0.0, 0.0]
+    beside = _Beside(sizes, dtype, device, num_rows)
+    rows = beside.do(lambda decoder, _: _start(decoder, sizes, num_rows))
     for step in range(num_steps):
         tokens = [
             (step * 37 + index * 11) % (sizes.num_audio_tokens - 2) for index in range(num_rows)
         ]
-        outputs: list[StepOutput] = []
-        for decoder, own, spent in zip(decoders, rows, times, strict=True):
-            began = time.perf_counter()
-            outputs.append(decoder.step(own, tokens))
-            outputs[-1].latents.cpu()
-            spent.append(time.perf_counter() - began)
-        apart = [max(a, distance(outputs[0], o)) for a, o in zip(apart, outputs[1:], strict=True)]
-    medians = [sorted(spent[num_steps // 2 :])[num_steps // 4] for spent in times]
-    return Compared(*apart, replayed.num_graphs, StepGraphs.distrusted, *medians)
+        beside.hold(beside.do(lambda decoder, own, drawn=tokens: decoder.step(rows[own], drawn)))
+    return beside.found(slice(1 + num_steps // 2, None))
+
+
+def compare_prefills(
+    sizes: GptSizes, dtype: torch.dtype, device: str, num_text: int, num_rounds: int
+) -> Compared:
+    """Starts rows of `num_text` tokens in all three, and compares a step of each as well.
+
+    That step reads the keys and values which the prefill left. The times are the prefills'.
+    """
+    beside = _Beside(sizes, dtype, device, 1)
+    generator = torch.Generator().manual_seed(1)
+    for index in range(num_rounds):
+        voice = torch.randn(1, 32, sizes.model_dim, generator=generator)
+        ids = [5 + (place + index) % 20 for place in range(num_text)]
+        began = beside.do(lambda decoder, _, v=voice, i=ids: decoder.prefill(i, v))
+        beside.hold([output for _, output in began])
+        beside.hold(beside.do(lambda decoder, own, b=began: decoder.step([b[own][0]], [7])))
+    return beside.found(slice(num_rounds // 2 * 2, None, 2))
 
 
 def distance(ours: StepOutput, true: StepOutput) -> float:

@@ -1,4 +1,4 @@
-"""The decoder for CUDA devices: all rows in one step of fixed shapes, replayed with one call.
+"""The decoder for CUDA devices: steps and prefills of fixed shapes, replayed with one call each.
 
 Does what `GptDecoder` does there for any number of rows. The same rows in the same steps give the
 same bits. A row in other company runs in another shape, for which the libraries may choose other
@@ -12,20 +12,26 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 
 from app.engine.batch_decoder import NUM_VOICE, longest_row
 from app.engine.cache_pool import PooledRow
-from app.engine.decoder import StepOutput, embed_prefix, finish_layer, project_qkv, read_out
+from app.engine.decoder import StepOutput
 from app.engine.gpt_weights import GptWeights
 from app.engine.growing_cache import GrowingCache
+from app.engine.run_graphs import CudaRecorder, Recorder, RunGraphs, StaticRun, do_plainly, send
+from app.engine.static_prefill import NUM_SPECIAL, lay_out_prefix, run_prefill
 from app.engine.static_step import run_step
-from app.engine.step_graphs import CudaRecorder, Recorder, StepGraphs
 
 #: Attention runs over as many positions as the longest row has, rounded up to one of these or to
 #: the longest row there can be. A sentence of XTTS-v2 is some 300 positions long. A judgement: no
 #: card was at hand to weigh the reading of masked positions against the number of recordings.
 SPANS = (256, 384, 512, 768)
+#: A text with its start, its stop and the start of the audio is padded to one of these or to the
+#: longest there can be: 64, 96, 128, 192, 256, 384 or 436 positions with XTTS-v2's voice of 32. A
+#: judgement, like the spans. For n positions a card does n operations with each byte of bfloat16
+#: weights; an H100 can do 295 while it reads one (989 TFLOPS over 3.35 TB/s, NVIDIA's data sheet),
+#: so up to there padding costs little.
+TEXTS = (32, 64, 96, 160, 224, 352)
 _ROUND_SPAN = 64  # keeps each head's keys on whole cache lines
 
 
@@ -37,8 +43,9 @@ class GraphDecoder:
         max_rows: most rows at a time.
         num_voice: most positions that a voice takes (32 for XTTS-v2).
         spans: numbers of positions attention may run over, rising.
-        recorder: records steps; left out, CUDA graphs do on a CUDA device, and elsewhere steps run
-            as they are.
+        texts: numbers of positions behind the voice that a prefill may have, rising.
+        recorder: records runs; left out, CUDA graphs do on a CUDA device, and elsewhere runs are
+            done as they are.
     """
 
     def __init__(
@@ -48,6 +55,7 @@ class GraphDecoder:
         *,
         num_voice: int = NUM_VOICE,
         spans: Sequence[int] = SPANS,
+        texts: Sequence[int] = TEXTS,
         recorder: Recorder | None = None,
     ) -> None:
         self._weights = weights
@@ -55,11 +63,11 @@ class GraphDecoder:
         most = -(-(longest_row(weights.sizes, num_voice) + 1) // _ROUND_SPAN) * _ROUND_SPAN
         spans = [*(span for span in spans if span < most), most]
         self._cache = GrowingCache(weights.sizes, max_rows, spans, weights.dtype, device)
+        longest_text = weights.sizes.max_text_tokens + NUM_SPECIAL
+        self._texts = [*(text for text in texts if text < longest_text), longest_text]
         if recorder is None and device.type == "cuda":
             recorder = CudaRecorder(device)
-        # a part of these two and not of `self`: in a circle, memory would wait for the collector
-        self._run = partial(_run_over, weights, self._cache)
-        self._graphs = StepGraphs(self._run, recorder, device) if recorder else None
+        self._graphs = RunGraphs(recorder, device) if recorder else None
         self._generation = self._cache.generation
 
     @property
@@ -69,7 +77,7 @@ class GraphDecoder:
 
     @property
     def num_graphs(self) -> int:
-        """Shapes of steps that are replayed."""
+        """Shapes of steps and prefills that are replayed."""
         return len(self._graphs) if self._graphs else 0
 
     @torch.inference_mode()
@@ -77,17 +85,34 @@ class GraphDecoder:
         self, token_ids: Sequence[int], gpt_latents: torch.Tensor
     ) -> tuple[PooledRow, StepOutput]:
         """Starts a row; see `GptDecoder.prefill`. The logits are float32 on the host."""
-        weights = self._weights
-        hidden = embed_prefix(weights, token_ids, gpt_latents)
-        row = self._cache.open_row(len(hidden))
-        for index, layer in enumerate(weights.layers):
-            qkv = project_qkv(hidden, layer, weights.sizes.num_heads)
-            self._cache.fill(row, index, qkv)
-            query, key, value = qkv.permute(1, 2, 0, 3).unsqueeze(1)
-            mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-            mixed = mixed[0].transpose(0, 1).reshape(len(hidden), -1)
-            hidden = finish_layer(hidden, mixed, layer)
-        return row, _hand_out(read_out(hidden[-1:], weights), [0])
+        weights, cache = self._weights, self._cache
+        voice = gpt_latents[0].to(weights.dtype)
+        num_text = len(token_ids) + NUM_SPECIAL
+        num_padded = next(text for text in self._texts if text >= num_text)
+        num_kept = len(voice) + num_padded
+        row = cache.open_row(len(voice) + num_text, num_kept)
+        inputs = lay_out_prefix(weights.sizes, token_ids, len(voice), num_padded, row.place)
+
+        def decoys() -> tuple[torch.Tensor, torch.Tensor]:
+            text = () if token_ids else (weights.sizes.stop_text_token,)
+            other = lay_out_prefix(weights.sizes, text, len(voice), num_padded, row.place)
+            return other, torch.zeros_like(voice)
+
+        run = StaticRun(
+            kind="prefill",
+            shape=(len(voice), num_padded),
+            function=partial(run_prefill, weights, cache.layers),
+            inputs=(inputs, voice),
+            decoys=decoys,
+            places=[0],
+            written=lambda: [layer[:, row.place, :, :num_kept] for layer in cache.layers],
+            zeroed=lambda: [
+                layer[:, row.place, :, num_kept:]
+                for layer in cache.layers
+                if layer.shape[3] > num_kept
+            ],
+        )
+        return row, _hand_out(self._do(run), run.places)
 
     @torch.inference_mode()
     def step(self, rows: Sequence[PooledRow], tokens: Sequence[int]) -> StepOutput:
@@ -101,32 +126,35 @@ class GraphDecoder:
         for row, token in zip(rows, tokens, strict=True):
             columns[row.place][:2] = token, row.num_audio
         inputs = torch.tensor(columns).t().contiguous()
-        output = _hand_out(self._replay(inputs, span, live), live)
+        run = StaticRun(
+            kind="step",
+            shape=(len(lengths), span),
+            function=partial(run_step, self._weights, self._cache.layers, span=span),
+            inputs=(inputs,),
+            # a step writes to the rows' next positions, which the right one will write over
+            decoys=lambda: (torch.cat([torch.zeros_like(inputs[:2]), inputs[2:]]),),
+            places=live,
+        )
+        output = _hand_out(self._do(run), live)
         for row in rows:
             row.length += 1
             row.num_audio += 1
         return output
 
-    def _replay(self, inputs: torch.Tensor, span: int, live: list[int]) -> StepOutput:
+    def _do(self, run: StaticRun) -> StepOutput:
         if self._graphs is None:
-            return self._run(inputs.to(self._weights.device), span)
+            return do_plainly(run, self._weights.device)
         if self._generation != self._cache.generation:
             self._graphs.clear()
             self._generation = self._cache.generation
-        return self._graphs.run(inputs, span, live)
+        return self._graphs.do(run)
 
 
-def _run_over(
-    weights: GptWeights, cache: GrowingCache, inputs: torch.Tensor, span: int
-) -> StepOutput:
-    return run_step(weights, cache.layers, inputs, span)
-
-
-def _hand_out(output: StepOutput, places: list[int]) -> StepOutput:
-    """Copies the places' rows, in this order, out of what the next step writes over."""
+def _hand_out(output: StepOutput, places: Sequence[int]) -> StepOutput:
+    """Copies the places' rows, in this order, out of what the next run writes over."""
     if places == list(range(len(places))):
         logits, latents = (part[: len(places)].clone() for part in output)
     else:
-        index = torch.tensor(places, device=output.latents.device)
+        index = send(torch.tensor(places), output.latents.device)
         logits, latents = (part[index] for part in output)
     return StepOutput(logits.to("cpu", torch.float32), latents)

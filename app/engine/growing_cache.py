@@ -1,7 +1,8 @@
 """Keys and values of all rows on a device whose memory counts: room grows with the rows there are.
 
-Row i of a step is place i here, so attention reads a slice and copies nothing. Places that fell
-free are closed up at the next step. Knows neither weights nor attention.
+A step runs over the first places here, so attention reads a slice and copies nothing. A place that
+fell free goes to the next row; rows move only where a step over fewer places comes of it. Knows
+neither weights nor attention.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class GrowingCache:
     recorded steps hold its addresses. Growth goes layer by layer, so that no more than one layer
     is there twice: with all rows at their longest it is what `app.models.footprint` counts.
 
-    All numbers are finite unless a row's own are not: new room is zeroed, and a row starts in a
-    place of zeros, because masked positions are still multiplied with.
+    All numbers of a row's place are finite unless its own are not, because masked positions are
+    still multiplied with: new room is zeroed, and who fills a new row writes zeros behind it.
 
     Args:
         sizes: of the model.
@@ -45,7 +46,7 @@ class GrowingCache:
         self._sizes = sizes
         self._max_rows = max_rows
         self._spans = tuple(spans)
-        self._rows: list[weakref.ref[PooledRow]] = []
+        self._rows: list[weakref.ref[PooledRow]] = []  # by place
         #: [2, places, heads, positions, head_dim] of each layer
         self.layers = [
             torch.zeros(2, 0, sizes.num_heads, 0, sizes.head_dim, dtype=dtype, device=device)
@@ -59,19 +60,19 @@ class GrowingCache:
         """Memory held."""
         return sum(layer.numel() * layer.element_size() for layer in self.layers)
 
-    def open_row(self, num_positions: int) -> PooledRow:
-        """Returns a new row of `num_positions`, each layer of which `fill` has to be given."""
-        self._close_gaps()
-        row = PooledRow(place=len(self._rows), length=num_positions, num_audio=1)
-        self._reserve(row.place + 1, num_positions + 1)
-        for layer in self.layers:
-            layer[:, row.place] = 0
-        self._rows.append(weakref.ref(row))
-        return row
+    def open_row(self, num_positions: int, num_padded: int = 0) -> PooledRow:
+        """Returns a new row, whose place has to be filled before the next step, all of it.
 
-    def fill(self, row: PooledRow, layer: int, qkv: torch.Tensor) -> None:
-        """Writes a new row's keys and values of one layer, [S, 3, heads, head_dim]."""
-        self.layers[layer][:, row.place, :, : len(qkv)] = qkv[:, 1:].permute(1, 2, 0, 3)
+        Args:
+            num_positions: how long the row is.
+            num_padded: how many positions will be written to, where that is more.
+        """
+        free = [place for place, ref in enumerate(self._rows) if ref() is None]
+        place = free[0] if free else len(self._rows)
+        row = PooledRow(place=place, length=num_positions, num_audio=1)
+        self._reserve(place + 1, max(num_positions + 1, num_padded))
+        self._rows[place : place + 1] = [weakref.ref(row)]
+        return row
 
     def begin_step(self) -> tuple[list[int], int]:
         """Makes room for one more position in each row there is.
@@ -80,8 +81,9 @@ class GrowingCache:
             The length of each place that the step runs over, 0 where it is free; and the span, the
             positions to attend over. Both are of few different sizes.
         """
-        self._close_gaps()
-        lengths = [row.length for ref in self._rows if (row := ref()) is not None]
+        self._close_up()
+        rows = [ref() for ref in self._rows]
+        lengths = [0 if row is None else row.length for row in rows]
         self._reserve(len(lengths), max(lengths) + 1)
         padding = [0] * (self._num_places(len(lengths)) - len(lengths))
         return lengths + padding, self._span(max(lengths) + 1)
@@ -108,16 +110,21 @@ class GrowingCache:
         if grown.device.type == "cuda":
             torch.cuda.empty_cache()  # the smaller blocks are of no use to the larger layers
 
-    def _close_gaps(self) -> None:
-        """Moves the last rows into places that fell free."""
+    def _close_up(self) -> None:
+        """Moves the last rows into free places where the step gets smaller by it.
+
+        Each move is a copy for each layer.
+        """
         held = [row for ref in self._rows if (row := ref()) is not None]
-        if len(held) == len(self._rows):
-            return
-        free = sorted(set(range(len(held))) - {row.place for row in held})
-        for row in held:
-            if row.place >= len(held):
-                place = free.pop()
-                for layer in self.layers:
-                    layer[:, place] = layer[:, row.place]
-                row.place = place
-        self._rows = [weakref.ref(row) for row in sorted(held, key=lambda row: row.place)]
+        end = max(row.place for row in held) + 1
+        if self._num_places(len(held)) < self._num_places(end):
+            free = sorted(set(range(len(held))) - {row.place for row in held})
+            for row in held:
+                if row.place >= len(held):
+                    place = free.pop()
+                    for layer in self.layers:
+                        layer[:, place] = layer[:, row.place]
+                    self._rows[place] = weakref.ref(row)
+                    row.place = place
+            end = len(held)
+        del self._rows[end:]

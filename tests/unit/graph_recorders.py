@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from app.engine.decoder import StepOutput
-from app.engine.step_graphs import Recording
+from app.engine.run_graphs import Recording
 
 
 class Again:

@@ -1,75 +1,39 @@
-"""The steps of fixed shapes: the slow path's numbers, and recordings that nobody has to trust.
+"""The decoder for CUDA devices, on the CPU: the plain decoder's numbers and the slow path's.
 
-What is recorded here is the step itself, called again at each replay; CUDA's own recordings are
+What is recorded here is the run itself, called again at each replay; CUDA's own recordings are
 held to the same in `test_engine_graph_gpu.py`.
 """
 
 from __future__ import annotations
 
-import logging
 import weakref
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 import toy
-from graph_card import compare, distance
-from graph_recorders import Again, Broken, Frozen, Idle
+from graph_card import compare, compare_prefills, distance
+from graph_recorders import Again
+from graph_rows import draw_greedily, make_decoder, start, toy_gpt
 
 from app.engine import scheduler
-from app.engine.decoder import Decoder, GptDecoder, StepOutput
+from app.engine.cache_pool import PooledRow
+from app.engine.decoder import GptDecoder, StepOutput
 from app.engine.gpt_weights import GptWeights
 from app.engine.graph_decoder import GraphDecoder
 from app.engine.growing_cache import GrowingCache
 from app.engine.guidance import GuidedDecoder
 from app.engine.reference import ReferenceDecoder
-from app.engine.step_graphs import StepGraphs
+from app.engine.run_graphs import RunGraphs
 from app.engine.types import DecodeOptions, SegmentDone, SegmentJob
 from app.models import footprint
 
-#: toy rows are 38 to 211 positions long
-SPANS = (64, 96, 128)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def trust(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StepGraphs, "distrusted", "")
-
-
-def toy_gpt() -> GptWeights:
-    return toy.toy_model().gpt
-
-
-def make_decoder(max_rows: int, recorder: Any = None) -> GraphDecoder:
-    return GraphDecoder(toy_gpt(), max_rows, spans=SPANS, recorder=recorder)
-
-
-def start(decoder: Decoder, index: int) -> tuple[Any, StepOutput]:
-    ids = tuple(range(10, 13 + 4 * (index % 7)))
-    return decoder.prefill(ids, toy.voice(index).gpt_latents)
-
-
-def draw_greedily(decoder: Decoder, num_rows: int, num_tokens: int) -> dict[int, list[int]]:
-    """Lets rows enter one a step; each leaves with its own number of tokens, from `num_tokens`."""
-    running: dict[int, tuple[Any, list[int]]] = {}
-    drawn: dict[int, list[int]] = {}
-    for step in range(2 * num_rows + num_tokens):
-        if step < num_rows:
-            row, out = start(decoder, step)
-            running[step] = (row, [int(out.logits[0].argmax())])
-        # in another order each time
-        order = sorted(running, key=lambda index: (index + step) % num_rows)
-        if not order:
-            break
-        output = decoder.step([running[i][0] for i in order], [running[i][1][-1] for i in order])
-        for place, index in enumerate(order):
-            running[index][1].append(int(output.logits[place].argmax()))
-            if len(running[index][1]) == num_tokens + index % 5:
-                drawn[index] = running.pop(index)[1]
-    return drawn
+    monkeypatch.setattr(RunGraphs, "distrusted", {})
 
 
 @pytest.mark.parametrize("is_recorded", [False, True])
@@ -83,7 +47,7 @@ def test_rows_that_enter_and_leave_draw_the_plain_decoders_tokens(
     assert len(drawn) == num_rows
     assert drawn == draw_greedily(GptDecoder(toy_gpt()), num_rows, 40)
     if recorder:
-        assert StepGraphs.distrusted == ""
+        assert RunGraphs.distrusted == {}
         assert decoder.num_graphs >= min(num_rows, 2)
         assert recorder.num_replayed > 2 * recorder.num_recorded
 
@@ -122,12 +86,20 @@ def test_a_row_that_pauses_goes_on_as_if_it_had_not() -> None:
 
 
 def test_guided_rows_are_the_plain_decoders() -> None:
-    ours, plain = GuidedDecoder(make_decoder(2, Again())), GuidedDecoder(GptDecoder(toy_gpt()))
-    voice = toy.voice(3).gpt_latents
-    (row, given), (other, expected) = (d.prefill((5, 6), voice, 1.5) for d in (ours, plain))
-    for step in range(4):
+    """Their prefills with a text and without are replays of one recording."""
+    recorder = Again()
+    ours, plain = GuidedDecoder(make_decoder(6, recorder)), GuidedDecoder(GptDecoder(toy_gpt()))
+    rows = []
+    for index in range(3):
+        voice, ids = toy.voice(index).gpt_latents, (5, 6 + index)
+        (row, given), (other, expected) = (d.prefill(ids, voice, 1.5) for d in (ours, plain))
         assert distance(given, expected) < 1e-4
-        given, expected = ours.step([row], [step]), plain.step([other], [step])
+        rows.append((row, other))
+    assert (recorder.num_recorded, recorder.num_replayed) == (4, 6), "the room grew three times"
+    for step in range(4):
+        tokens = [step, step + 1, step + 2]
+        given = ours.step([row for row, _ in rows], tokens)
+        assert distance(given, plain.step([row for _, row in rows], tokens)) < 1e-4
 
 
 def test_jobs_are_spoken_as_over_the_plain_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +149,7 @@ def test_a_broken_row_harms_neither_its_neighbour_nor_who_comes_into_its_place()
     assert given.logits[0].isnan().all()
     given = StepOutput(given.logits[1:], given.latents[1:])
     assert distance(given, plain.step([other], [4])) < 1e-4
-    assert StepGraphs.distrusted == ""
+    assert RunGraphs.distrusted == {}
     del broken
     new, newer = start(decoder, 0)[0], start(plain, 0)[0]
     assert new.place == 1, "where the broken one was longer"
@@ -216,17 +188,18 @@ def test_what_was_recorded_before_the_room_grew_is_recorded_anew() -> None:
     """A recording on a card holds the addresses of keys and values."""
     recorder = Again()
     decoder = make_decoder(4, recorder)
-    row = start(decoder, 0)[0]
+    rows = [start(decoder, 0)[0]]
     for step in range(3):
-        decoder.step([row], [step])
-    assert (recorder.num_recorded, recorder.num_forgotten) == (1, 1)
-    start(decoder, 1)
+        decoder.step(rows, [step])
+    assert (recorder.num_recorded, recorder.num_forgotten) == (2, 1), "a prefill and a step"
+    rows.append(start(decoder, 0)[0])
     for step in range(3):
-        decoder.step([row], [step])
-    assert (recorder.num_recorded, recorder.num_forgotten) == (2, 2)
-    start(decoder, 1)
-    decoder.step([row], [3])
-    assert recorder.num_recorded == 2, "there was room"
+        decoder.step(rows, [step, step])
+    assert (recorder.num_recorded, recorder.num_forgotten) == (4, 2)
+    del rows[1]
+    rows.append(start(decoder, 0)[0])
+    decoder.step(rows, [3, 3])
+    assert recorder.num_recorded == 4, "there was room"
 
 
 def test_the_rows_at_their_longest_are_what_is_counted() -> None:
@@ -244,103 +217,45 @@ def test_the_rows_at_their_longest_are_what_is_counted() -> None:
         assert 32 + sizes.max_text_tokens + 3 + sizes.max_audio_tokens < longest <= counted
 
 
+def fill(cache: GrowingCache, num_rows: int) -> list[PooledRow]:
+    rows = [cache.open_row(5) for _ in range(num_rows)]
+    for row in rows:
+        cache.layers[1][:, row.place] = row.place
+    return rows
+
+
 def test_rows_that_move_keep_what_they_hold() -> None:
-    sizes = toy_gpt().sizes
-    cache = GrowingCache(sizes, 4, (8, 16), torch.float32, CPU)
-    qkv = torch.randn(3, 5, 3, sizes.num_heads, sizes.head_dim)
-    rows = [cache.open_row(5) for _ in range(3)]
-    for row, own in zip(rows, qkv, strict=True):
-        cache.fill(row, 1, own)
+    cache = GrowingCache(toy_gpt().sizes, 4, (8, 16), torch.float32, CPU)
+    rows = fill(cache, 3)
     before = cache.generation
-    del row, rows[0]
+    del rows[0]
     assert cache.begin_step() == ([5, 5], 8)
-    for row, own in zip(rows, qkv[1:], strict=True):
-        kept = cache.layers[1][:, row.place, :, :5]
-        assert torch.equal(kept, own[:, 1:].permute(1, 2, 0, 3))
+    assert [row.place for row in rows] == [1, 0], "two places are enough for a step"
+    assert [cache.layers[1][1, row.place, 0, 0, 0] for row in rows] == [1, 2]
     assert cache.generation == before
-    cache.open_row(11)
+    rows.append(cache.open_row(11))
     assert cache.generation == before + 1
-    assert torch.equal(cache.layers[1][:, row.place, :, :5], kept)
+    assert [cache.layers[1][1, row.place, 3, 4, 5] for row in rows[:2]] == [1, 2]
 
 
-def add_one(output: StepOutput) -> None:
-    output.logits.add_(1)
-
-
-def make_nan(output: StepOutput) -> None:
-    output.latents[:, 3] = torch.nan
-
-
-@pytest.mark.parametrize("fault", [add_one, make_nan])
-def test_a_replay_that_is_wrong_is_found_out_and_nobody_hears_it(
-    fault: Callable[[StepOutput], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    recorder = Again(fault)
-    with caplog.at_level(logging.WARNING):
-        drawn = draw_greedily(make_decoder(4, recorder), 4, 10)
-    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 4, 10)
-    assert recorder.num_recorded == recorder.num_replayed == 1
-    assert "no longer replayed" in caplog.text
-    assert "a replayed step was off by" in StepGraphs.distrusted
-    other = Again()
-    draw_greedily(make_decoder(4, other), 4, 10)
-    assert other.num_recorded == 0, "nobody in this process records any more"
-
-
-@pytest.mark.parametrize("kind", [Frozen, Idle])
-def test_a_replay_that_does_not_do_the_work_is_found_out(kind: type[Again]) -> None:
-    drawn = draw_greedily(make_decoder(2, kind()), 2, 10)
-    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 2, 10)
-    assert StepGraphs.distrusted
-
-
-def test_what_cannot_be_recorded_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    recorder = Broken(RuntimeError("operation not permitted when stream is capturing"))
-    with caplog.at_level(logging.WARNING):
-        drawn = draw_greedily(make_decoder(2, recorder), 2, 10)
-    assert drawn == draw_greedily(GptDecoder(toy_gpt()), 2, 10)
-    assert recorder.num_recorded == 1
-    assert "not permitted when stream is capturing" in caplog.text
-
-
-def test_without_memory_to_record_only_this_decoder_stops() -> None:
-    recorder, other = Broken(torch.OutOfMemoryError("CUDA out of memory")), Again()
-    expected = draw_greedily(GptDecoder(toy_gpt()), 2, 10)
-    assert draw_greedily(make_decoder(2, recorder), 2, 10) == expected
-    assert recorder.num_recorded == 1
-    assert draw_greedily(make_decoder(2, other), 2, 10) == expected
-    assert other.num_recorded > 1
-
-
-def test_the_longest_unused_recording_goes_beyond_the_bound() -> None:
-    recorder = Again()
-
-    def step(inputs: torch.Tensor, span: int) -> StepOutput:
-        rows = inputs.sum(0).float()[:, None] * span
-        return StepOutput(rows, rows + 1)
-
-    graphs = StepGraphs(step, recorder, CPU, most=2)
-    one, two = torch.ones(3, 1, dtype=torch.int64), torch.ones(3, 2, dtype=torch.int64)
-    for inputs, span, expected in [
-        (one, 8, 1),
-        (two, 8, 2),
-        (one, 8, 2),
-        (one, 16, 3),  # the longest unused, two rows over 8, goes
-        (one, 8, 3),
-        (two, 8, 4),
-    ]:
-        output = graphs.run(inputs, span, [0])
-        assert torch.equal(output.logits, step(inputs, span).logits)
-        assert recorder.num_recorded == expected
-        assert len(graphs) <= 2
-    assert recorder.num_forgotten == 1
-    graphs.clear()
-    graphs.run(one, 8, [0])
-    assert recorder.num_forgotten == 2, "no graph holds the pool any more"
+def test_rows_stay_where_a_step_would_not_get_smaller() -> None:
+    cache = GrowingCache(toy_gpt().sizes, 8, (8, 16), torch.float32, CPU)
+    rows = fill(cache, 7)
+    del rows[4], rows[2]
+    assert cache.begin_step() == ([5, 5, 0, 5, 0, 5, 5, 0], 8)
+    assert [row.place for row in rows] == [0, 1, 3, 5, 6]
+    rows.append(cache.open_row(6))
+    assert rows[-1].place == 2, "where one fell free"
+    del rows[:3]
+    assert sorted(cache.begin_step()[0]) == [0, 5, 5, 6], "fewer places: now they move"
+    assert sorted(row.place for row in rows) == [0, 1, 2]
+    assert [cache.layers[1][0, row.place, 0, 0, 0] for row in rows[:2]] == [5, 6]
 
 
 def test_half_precision_stays_near_the_plain_decoder() -> None:
     """The measure that is taken of a real card, at the toy's sizes."""
     compared = compare(toy_gpt().sizes, torch.bfloat16, "cpu", 3, 8)
-    assert compared.plain_apart < 5e-2
-    assert compared.replayed_apart == 0, "the same operations"
+    prefilled = compare_prefills(toy_gpt().sizes, torch.bfloat16, "cpu", 40, 4)
+    for found in (compared, prefilled):
+        assert found.plain_apart < 5e-2
+        assert found.replayed_apart == 0, "the same operations"
