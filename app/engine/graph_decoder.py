@@ -94,8 +94,7 @@ class GraphDecoder:
         inputs = lay_out_prefix(weights.sizes, token_ids, len(voice), num_padded, row.place)
 
         def decoys() -> tuple[torch.Tensor, torch.Tensor]:
-            text = () if token_ids else (weights.sizes.stop_text_token,)
-            other = lay_out_prefix(weights.sizes, text, len(voice), num_padded, row.place)
+            other = lay_out_prefix(weights.sizes, (), len(voice), num_padded, row.place)
             return other, torch.zeros_like(voice)
 
         run = StaticRun(

@@ -246,7 +246,7 @@ def _results(run: StaticRun, output: StepOutput) -> list[torch.Tensor]:
 
     Of zeros the largest in each last dimension: they may be many, and copies of them are kept.
     """
-    largest = [part.abs().amax(-1) for part in run.zeroed()]
+    largest = [part.abs().amax(-1, keepdim=True) for part in run.zeroed()]
     return [*(part[run.places] for part in output), *run.written(), *largest]
 
 

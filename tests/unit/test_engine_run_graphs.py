@@ -16,7 +16,7 @@ from graph_recorders import Again, Broken, Frozen, Idle
 from graph_rows import draw_greedily, make_decoder, start, toy_gpt
 
 from app.engine.decoder import GptDecoder, StepOutput
-from app.engine.run_graphs import RunGraphs, StaticRun
+from app.engine.run_graphs import Recording, RunGraphs, StaticRun
 
 CPU = torch.device("cpu")
 
@@ -93,10 +93,10 @@ def test_a_replay_that_does_not_do_the_work_is_found_out(kind: type[Again]) -> N
 
 
 @pytest.mark.parametrize("kind", [Frozen, Idle])
-def test_so_is_one_of_a_prefill_without_text(kind: type[Again]) -> None:
-    """As guided rows have it; it is recorded with a text."""
+def test_so_is_one_that_was_recorded_with_the_right_inputs(kind: type[Again]) -> None:
+    """No text and a silent voice are what stands in for others while a prefill is recorded."""
     decoder, plain = make_decoder(1, kind()), GptDecoder(toy_gpt())
-    voice = torch.zeros(1, 32, toy_gpt().sizes.model_dim)  # what it is recorded with
+    voice = torch.zeros(1, 32, toy_gpt().sizes.model_dim)
     output = decoder.prefill((), voice)[1]
     assert distance(output, plain.prefill((), voice)[1]) < 1e-4
     assert set(RunGraphs.distrusted) == {"prefill"}
@@ -130,25 +130,95 @@ def test_without_memory_to_record_only_this_decoder_stops() -> None:
     assert other.num_recorded > 1
 
 
+def scale(inputs: torch.Tensor, by: int) -> StepOutput:
+    rows = inputs.sum(0).float()[:, None] * by
+    return StepOutput(rows, rows + 1)
+
+
+def make_run(kind: str, num_rows: int, by: int) -> StaticRun:
+    inputs = torch.ones(3, num_rows, dtype=torch.int64)
+    return StaticRun(
+        kind,
+        (num_rows, by),
+        partial(scale, by=by),
+        (inputs,),
+        decoys=lambda: (torch.zeros_like(inputs),),
+        places=range(num_rows),
+    )
+
+
+class Partial(Again):
+    """Its replays do all but one part; of that stays what was there before."""
+
+    def __init__(self, part: torch.Tensor) -> None:
+        super().__init__()
+        self._part = part
+
+    def record(self, run: Callable[[], StepOutput]) -> Recording:
+        recording = super().record(run)
+
+        def replay() -> None:
+            before = self._part.clone()
+            recording.replay()
+            self._part.copy_(before)
+
+        return Recording(recording.output, replay)
+
+
+@pytest.mark.parametrize("left_out", [0, 1])
+def test_a_part_that_a_replay_leaves_out_is_found_out_though_it_was_right_before(
+    left_out: int,
+) -> None:
+    written, zeroed = torch.full((2, 3), 7.0), torch.zeros(2, 3)
+
+    def work(inputs: torch.Tensor) -> StepOutput:
+        written.fill_(7)
+        zeroed.zero_()
+        return scale(inputs, 2)
+
+    inputs = torch.ones(3, 1, dtype=torch.int64)
+    run = StaticRun(
+        "prefill",
+        (1,),
+        work,
+        (inputs,),
+        decoys=lambda: (torch.zeros_like(inputs),),
+        places=[0],
+        written=lambda: [written],
+        zeroed=lambda: [zeroed],
+    )
+    graphs = RunGraphs(Partial((written, zeroed)[left_out]), CPU)
+    assert torch.equal(graphs.do(run).logits, scale(inputs, 2).logits)
+    assert set(RunGraphs.distrusted) == {"prefill"}
+    assert (written.unique(), zeroed.unique()) == (7, 0)
+
+
+def test_an_output_that_is_right_from_before_is_found_out() -> None:
+    """Where a replay does nothing, and it was recorded with what comes first."""
+    run = make_run("step", 2, 3)
+    run = run._replace(decoys=lambda: run.inputs)
+    RunGraphs(Idle(), CPU).do(run)
+    assert set(RunGraphs.distrusted) == {"step"}
+
+
+def test_recordings_of_another_kind_stay() -> None:
+    def add_one_to_a_prefill(output: StepOutput) -> None:
+        output.logits.add_(len(output.logits) == 2)
+
+    recorder = Again(add_one_to_a_prefill)
+    graphs = RunGraphs(recorder, CPU)
+    graphs.do(make_run("step", 1, 8))
+    graphs.do(make_run("prefill", 1, 8))
+    assert len(graphs) == 2
+    graphs.do(make_run("prefill", 2, 8))
+    assert len(graphs) == 1
+    graphs.do(make_run("step", 1, 8))
+    assert (recorder.num_recorded, recorder.num_replayed) == (3, 4)
+
+
 def test_the_longest_unused_recording_goes_beyond_the_bound() -> None:
     """Whatever its kind: there is one bound for all."""
     recorder = Again()
-
-    def scale(inputs: torch.Tensor, by: int) -> StepOutput:
-        rows = inputs.sum(0).float()[:, None] * by
-        return StepOutput(rows, rows + 1)
-
-    def make_run(kind: str, num_rows: int, by: int) -> StaticRun:
-        inputs = torch.ones(3, num_rows, dtype=torch.int64)
-        return StaticRun(
-            kind,
-            (num_rows, by),
-            partial(scale, by=by),
-            (inputs,),
-            decoys=lambda: (torch.zeros_like(inputs),),
-            places=range(num_rows),
-        )
-
     graphs = RunGraphs(recorder, CPU, most=2)
     for kind, num_rows, by, expected in [
         ("step", 1, 8, 1),
