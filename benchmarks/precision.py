@@ -77,6 +77,7 @@ def speak(
         top_k=sampling.top_k,
         top_p=sampling.top_p,
         repetition_penalty=sampling.repetition_penalty,
+        guidance_scale=sampling.guidance_scale,
         seed=seed,
     )
     scheduler = Scheduler(model.speech)
