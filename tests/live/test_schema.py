@@ -39,7 +39,7 @@ def test_generated_requests_meet_no_server_error(server: LiveServer, tmp_path: P
             *(f"{server.url}/openapi.json", "--checks", ",".join(CHECKS)),
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "12"),
             # one at a time: Python 3.11's `ast`, which it uses, fails in several threads at once
-            *("--workers", "1", "--max-time", "45", "--seed", "1", "--request-timeout", "60"),
+            *("--workers", "1", "--max-time", "30", "--seed", "1", "--request-timeout", "60"),
             "--no-color",
         ],
         cwd=tmp_path,
