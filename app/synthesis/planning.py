@@ -15,7 +15,8 @@ from app.models.loading import LoadedModel
 from app.settings import Settings
 from app.synthesis.request import SpeechPlan
 from app.synthesis.seeds import SEED_LIMIT, new_seed
-from app.text.plan import plan_segments
+from app.text.detect import prepare_detection
+from app.text.plan import AUTO, plan_segments
 from app.text.sentences import sentences_for
 
 _FIRST_ID = "warm-up"
@@ -40,6 +41,11 @@ class Planner:
         self._model = model
         self._most_rows = most_rows
         self._settings = settings
+
+    def prepare(self) -> None:
+        """Loads what the first request would have to wait for."""
+        if self._settings.default_language.strip().lower() == AUTO:
+            prepare_detection(self._model.languages)
 
     def plan(self, message: Speak, conditioning: Conditioning, route: str) -> SpeechPlan:
         """Splits the text and settles what the request leaves open.

@@ -19,7 +19,7 @@ from app.models.capacity import Capacity, choose_capacity
 from app.models.loading import LoadedModel
 from app.settings import Settings
 from app.synthesis.info import ModelInfo
-from app.synthesis.memory import give_back, naming_faults, read_memory
+from app.synthesis.memory import give_back, naming_faults, read_memory, trim_heap
 from app.synthesis.planning import Planner
 from app.synthesis.pressure import RowLimit
 from app.synthesis.request import Emit, SpeechPlan, SpeechRequest
@@ -231,6 +231,7 @@ class Synthesizer:
             OutputError: the model does not speak.
             AudioVoiceError: it can't even begin to.
         """
+        self._planner.prepare()
         voice = self._settings.default_voice or self._model.default_voice
         if not voice:
             _log.warning("model %s brings no voice: not warmed up", self._model.name)
@@ -250,6 +251,7 @@ class Synthesizer:
                 f"{outcome[0].error['message']}",
                 code="warm_up_failed",
             )
+        trim_heap()
 
     def _plan(self, message: Speak) -> SpeechPlan:
         return self._planner.plan(message, self._conditioning(message.voice), self._route)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from app.text.detect import detect_language
+from app.text import detect
+from app.text.detect import detect_language, prepare_detection
 from app.text.languages import LANGUAGES
 
 ALL = tuple(LANGUAGES)
@@ -58,3 +59,14 @@ def test_only_supported_languages() -> None:
 def test_kanji_alone_follow_a_japanese_default() -> None:
     assert detect_language("東京都", ALL, "ja")[0] == "ja"
     assert detect_language("东京都", ALL, "en")[0] == "zh-cn"
+
+
+def test_the_classifier_is_there_before_the_first_text_if_any_can_need_it() -> None:
+    detect._identifier.cache_clear()
+    prepare_detection(["en"])
+    prepare_detection(["en", "ja", "ru"])
+    assert detect._identifier.cache_info().currsize == 0
+    prepare_detection(["ja", "en", "pt"])
+    assert detect._identifier.cache_info().misses == 1
+    assert detect_language("Je veux acheter une voiture rouge.", ALL, "en")[0] == "fr"
+    assert detect._identifier.cache_info().misses == 1
