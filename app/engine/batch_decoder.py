@@ -19,10 +19,9 @@ from app.engine.decoder import (
     project_qkv,
     read_out,
 )
-from app.engine.gpt_weights import GptSizes, GptWeights
+from app.engine.gpt_weights import NUM_SPECIAL, GptSizes, GptWeights
 
 NUM_VOICE = 32  # latents of the perceiver (coqui-tts, gpt.py, PerceiverResampler num_latents)
-_NUM_SPECIAL = 3  # start and stop of the text, start of the audio
 
 
 class BatchDecoder:
@@ -83,4 +82,4 @@ class BatchDecoder:
 
 def longest_row(sizes: GptSizes, num_voice: int = NUM_VOICE) -> int:
     """Returns how many positions a row of a model can have at most."""
-    return num_voice + sizes.max_text_tokens + _NUM_SPECIAL + sizes.max_audio_tokens
+    return num_voice + sizes.max_text_tokens + NUM_SPECIAL + sizes.max_audio_tokens

@@ -33,6 +33,10 @@ _QUANTISED = re.compile(
 )
 
 
+#: Positions beside voice, text and audio: start and stop of the text, start of the audio.
+NUM_SPECIAL = 3
+
+
 @dataclass(frozen=True)
 class GptSizes:
     """Shape of the GPT and the ids of its special tokens."""

@@ -16,10 +16,10 @@ import torch
 from app.engine.batch_decoder import NUM_VOICE, longest_row
 from app.engine.cache_pool import PooledRow
 from app.engine.decoder import StepOutput
-from app.engine.gpt_weights import GptWeights
+from app.engine.gpt_weights import NUM_SPECIAL, GptWeights
 from app.engine.growing_cache import GrowingCache
 from app.engine.run_graphs import CudaRecorder, Recorder, RunGraphs, StaticRun, do_plainly, send
-from app.engine.static_prefill import NUM_SPECIAL, lay_out_prefix, run_prefill
+from app.engine.static_prefill import lay_out_prefix, run_prefill
 from app.engine.static_step import run_step
 
 #: Attention runs over as many positions as the longest row has, rounded up to one of these or to

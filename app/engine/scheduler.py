@@ -18,7 +18,7 @@ import torch
 from app.engine.batch_decoder import NUM_VOICE, BatchDecoder
 from app.engine.batch_vocoder import BatchVocoder
 from app.engine.decoder import Decoder, GptDecoder
-from app.engine.gpt_weights import GptSizes
+from app.engine.gpt_weights import NUM_SPECIAL, GptSizes
 from app.engine.graph_decoder import GraphDecoder
 from app.engine.guidance import GuidedDecoder
 from app.engine.job_row import JobRow, chunk_sizes
@@ -37,7 +37,6 @@ _ROWS_PER_RESERVED = 4
 _ROWS_GUIDED = 2  # one with the text, one without
 # A first chunk of less is not worth its work: the vocoder holds back what lies beside the end.
 _LEAST_SOUND_S = 0.1
-_NUM_SPECIAL = 3  # positions beside voice, text and audio: start and stop of text, start of audio
 
 
 class StageWatch(Protocol):
@@ -246,7 +245,7 @@ def _num_rows(job: SegmentJob) -> int:
 def _most_positions(job: SegmentJob, sizes: GptSizes) -> int:
     """Returns how long a job's rows may become, all of them together."""
     most_audio = min(job.options.max_tokens or sizes.max_audio_tokens, sizes.max_audio_tokens)
-    either = job.conditioning.gpt_latents.shape[1] + _NUM_SPECIAL + most_audio
+    either = job.conditioning.gpt_latents.shape[1] + NUM_SPECIAL + most_audio
     return len(job.token_ids) + _num_rows(job) * either
 
 

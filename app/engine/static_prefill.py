@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from app.engine.decoder import StepOutput, finish_layer, project_qkv, read_out
-from app.engine.gpt_weights import GptSizes, GptWeights
+from app.engine.gpt_weights import NUM_SPECIAL, GptSizes, GptWeights
 
-NUM_SPECIAL = 3  # start and stop of the text, start of the audio
 _NUM_NUMBERS = 2  # before the text in what `lay_out_prefix` gives: length and place
 
 

@@ -89,7 +89,7 @@ def detect_language(text: str, supported: Sequence[str], default: str) -> tuple[
 def prepare_detection(supported: Sequence[str]) -> None:
     """Loads the classifier where the model's languages can need it.
 
-    Takes most of a second and 57 MB; without this the first text to be classified waits for it.
+    Takes most of a second and 50 MB; without this the first text to be classified waits for it.
     """
     if sum(code in supported for code in _LATIN) > 1:
         _identifier()

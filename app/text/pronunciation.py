@@ -2,7 +2,7 @@
 
 gruut's database has none, so each word that it has not met, or does not know, costs a walk through
 125,000 entries: 5 ms, and 60 to 100 for a sentence, where it is 4 now. The database is copied into
-memory once for each thread (16 MB, a tenth of a second) and gets an index there. Knows nothing of
+memory once for each thread (17 MB, a tenth of a second) and gets an index there. Knows nothing of
 symbols.
 """
 
